@@ -1,0 +1,1 @@
+"""Finds the Python that has torch, starts the backend and reads its messages (no bpy)."""

@@ -1,0 +1,1 @@
+"""Facial vocabulary and time: blendshape names, seconds and frames (no bpy)."""

@@ -1,0 +1,1 @@
+"""Arrays to Blender data and back, in bulk."""

@@ -1,0 +1,1 @@
+"""TalkHead backend: models, training and inference on torch, in a process of its own (never imports bpy)."""

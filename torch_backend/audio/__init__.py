@@ -1,0 +1,1 @@
+"""Recordings in, features on the animation frame grid out."""

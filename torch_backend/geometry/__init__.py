@@ -1,0 +1,1 @@
+"""Surfaces: parameterization, sampling, triangulation."""

@@ -1,0 +1,1 @@
+"""Predictors: numpy in, numpy out, in windows of constant memory."""

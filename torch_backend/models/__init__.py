@@ -1,0 +1,1 @@
+"""One published model a file, and the builders that turn configs into models."""

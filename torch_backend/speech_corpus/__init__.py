@@ -1,0 +1,1 @@
+"""Training speech: sentences, synthesis with exact phone times, articulation."""

@@ -1,0 +1,1 @@
+"""The training loop and one recipe per model."""
