@@ -1,0 +1,306 @@
+#!/usr/bin/env python3
+"""The one tool of this repository: `python3 build.py demo | test | check | package`.
+
+Standard library only. It makes `.venv` with pinned dependencies, bakes the demo, runs every test, lints, and packages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+OUT = ROOT / "out"
+SUPPORTED_PYTHONS = ((3, 11), (3, 13))
+DEMO_RECORDING = ROOT / "blender_talkhead" / "demo" / "demo_sentence.wav"
+EXTENSION_PACKAGES = ("blender_talkhead", "torch_backend")
+
+# Libraries that the bpy module loads from the system, and the Debian package of each, for a helpful message.
+SYSTEM_LIBRARIES = {
+    "libX11.so.6": "libx11-6",
+    "libXi.so.6": "libxi6",
+    "libXxf86vm.so.1": "libxxf86vm1",
+    "libXfixes.so.3": "libxfixes3",
+    "libXrender.so.1": "libxrender1",
+    "libxkbcommon.so.0": "libxkbcommon0",
+    "libSM.so.6": "libsm6",
+    "libICE.so.6": "libice6",
+    "libGL.so.1": "libgl1",
+    "libEGL.so.1": "libegl1",
+}
+
+GENERATED_INIT = '''"""Entry point that Blender loads; it hands its own name to the extension's packages."""
+from .blender_talkhead.registration import register as _register, unregister as _unregister
+
+
+def register():
+    _register(__package__)
+
+
+def unregister():
+    _unregister(__package__)
+'''
+
+
+class BuildError(Exception):
+    """A failure whose message is all that the user needs."""
+
+
+def run(command: list[str | Path], **options: object) -> None:
+    """Runs a command in the repository and raises BuildError if it fails."""
+    result = subprocess.run([str(part) for part in command], cwd=ROOT, check=False, **options)  # type: ignore[call-overload]
+    if result.returncode != 0:
+        raise BuildError(
+            f"{Path(str(command[0])).name} {' '.join(map(str, command[1:4]))} ended with code {result.returncode}"
+        )
+
+
+def load_settings() -> dict:
+    """The [tool.talkhead] table of pyproject.toml."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["talkhead"]
+
+
+def load_manifest() -> dict:
+    """blender_manifest.toml: the only place that holds the version."""
+    return tomllib.loads((ROOT / "blender_manifest.toml").read_text(encoding="utf-8"))
+
+
+def check_python() -> str:
+    """Returns "3.11" or "3.13"; any other Python gets a clear message."""
+    if sys.version_info[:2] not in SUPPORTED_PYTHONS:
+        raise BuildError(
+            f"This is Python {sys.version_info.major}.{sys.version_info.minor}. Blender's Python module exists for "
+            "Python 3.11 (Blender 4.5 LTS) and 3.13 (Blender 5.2 LTS): run build.py with one of them, "
+            "for example `python3.11 build.py demo`."
+        )
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def environment_python(folder: Path) -> Path:
+    """The interpreter of a virtual environment on this system."""
+    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def make_environment(folder: Path, base_python: str | Path, requirements: list[str]) -> Path:
+    """Makes or updates a virtual environment; returns its interpreter. Does nothing when it is up to date."""
+    python = environment_python(folder)
+    stamp = folder / "talkhead-requirements.txt"
+    constraints = ROOT / "requirements" / f"{folder.name.lstrip('.')}.txt"
+    wanted = "\n".join(requirements) + "\n" + (constraints.read_text(encoding="utf-8") if constraints.is_file() else "")
+    if python.is_file() and stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
+        return python
+    print(f"Installing into {folder.relative_to(ROOT)} (first time only): {', '.join(requirements)}", flush=True)
+    started = time.monotonic()
+    if not python.is_file():
+        run([base_python, "-m", "venv", folder])
+    command: list[str | Path] = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    if constraints.is_file():
+        command += ["--constraint", constraints]
+    # torch and numpy first: where the machine's pip configuration prefers a CPU build, nothing later replaces it.
+    first = [r for r in requirements if r.startswith(("torch==", "numpy=="))]
+    for batch in (first, requirements):
+        if batch:
+            run([*command, *batch])
+    stamp.write_text(wanted, encoding="utf-8")
+    print(f"  done in {time.monotonic() - started:.0f} s", flush=True)
+    return python
+
+
+def main_environment(with_tests: bool) -> Path:
+    """`.venv`: backend, bpy module and, for developers, the test tools. A missing system library is named."""
+    version = check_python()
+    settings = load_settings()
+    requirements = [
+        *settings["backend"][version],
+        *settings["backend"]["common"],
+        *settings["blender"][version],
+        *(settings["test"]["common"] if with_tests or test_tools_installed() else []),
+    ]
+    python = make_environment(ROOT / ".venv", sys.executable, requirements)
+    check_blender_module(python)
+    return python
+
+
+def test_tools_installed() -> bool:
+    """Whether `.venv` already has the test tools, so that `demo` after `test` reinstalls nothing."""
+    stamp = ROOT / ".venv" / "talkhead-requirements.txt"
+    return stamp.is_file() and "pytest==" in stamp.read_text(encoding="utf-8")
+
+
+def check_blender_module(python: Path) -> None:
+    """Imports bpy in a child process; a missing system library gets a message that names it and its package."""
+    result = subprocess.run([str(python), "-c", "import bpy"], capture_output=True, text=True, check=False)
+    if result.returncode == 0:
+        return
+    missing = re.search(r"(lib[\w+.-]+\.so[.\d]*)", result.stderr)
+    if missing:
+        library = missing.group(1)
+        package = SYSTEM_LIBRARIES.get(library)
+        remedy = f"install the package {package} (Debian, Ubuntu: apt install {package})" if package else "install it"
+        others = [name for name in SYSTEM_LIBRARIES.values() if name != package]
+        raise BuildError(
+            f"Blender's module needs the system library {library}, which is not here: {remedy}. "
+            f"It also needs: {', '.join(others)}."
+        )
+    raise BuildError(f"Blender's module does not start:\n{result.stderr.strip()[-2000:]}")
+
+
+def find_python(version: str) -> str | None:
+    """An interpreter of that version ("3.13"), or None."""
+    candidates = [sys.executable, shutil.which(f"python{version}")]
+    candidates += [str(path) for path in sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))]
+    for candidate in candidates:
+        if not candidate:
+            continue
+        probe = "import sys, venv; print('%d.%d' % sys.version_info[:2])"
+        result = subprocess.run([candidate, "-c", probe], capture_output=True, text=True, check=False)
+        if result.returncode == 0 and result.stdout.strip() == version:
+            return candidate
+    return None
+
+
+def build_demo(_arguments: argparse.Namespace) -> None:
+    """Bakes the shipped recording onto the built-in head: out/demo/demo.blend, preview.mp4, preview.png."""
+    started = time.monotonic()
+    python = main_environment(with_tests=False)
+    folder = OUT / "demo"
+    folder.mkdir(parents=True, exist_ok=True)
+    run(
+        [
+            python, "-m", "blender_talkhead", "animate", DEMO_RECORDING,
+            "--output", folder / "demo.blend",
+            "--preview", folder / "preview.mp4",
+            "--preview", folder / "preview.png",
+        ],
+        env={**os.environ, "TALKHEAD_PYTHON": str(python)},
+    )  # fmt: skip
+    for name in ("demo.blend", "preview.mp4", "preview.png"):
+        if not (folder / name).is_file():
+            raise BuildError(f"the demo ended without out/demo/{name}")
+    print(f"out/demo/demo.blend, preview.mp4 and preview.png made in {time.monotonic() - started:.0f} s")
+
+
+def run_tests(arguments: argparse.Namespace) -> None:
+    """Every test in the main environment, then tests/in_blender and tests/unit once per bpy module of the matrix."""
+    python = main_environment(with_tests=True)
+    environment = {**os.environ, "TALKHEAD_PYTHON": str(python), "OPENBLAS_NUM_THREADS": "1"}
+    failures = []
+    summary = []
+
+    def run_pytest(name: str, interpreter: Path, *paths: str) -> None:
+        print(f"\n== tests: {name} ==", flush=True)
+        command = [str(interpreter), "-m", "pytest", "-q", *paths, *arguments.pytest_arguments]
+        code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+        summary.append(f"{name}: {'passed' if code == 0 else f'FAILED (code {code})'}")
+        if code != 0:
+            failures.append(name)
+
+    run_pytest("main environment", python)
+    if not arguments.main_only:
+        tools = [r for r in load_settings()["test"]["common"] if r.startswith(("pytest", "hypothesis"))]
+        for name, (version, *packages) in load_settings()["matrix"].items():
+            base = find_python(version)
+            if base is None:
+                summary.append(f"{name}: skipped, no Python {version} on this machine")
+                continue
+            interpreter = make_environment(ROOT / ".venvs" / name, base, [*packages, *tools])
+            run_pytest(name, interpreter, "tests/unit", "tests/in_blender")
+    print("\n" + "\n".join(summary))
+    if failures:
+        raise BuildError("tests failed: " + ", ".join(failures))
+
+
+def stage_extension(folder: Path) -> None:
+    """Copies what ships into `folder`; the source tree is never edited."""
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    names = [name for name in tracked.stdout.split("\0") if name] if tracked.returncode == 0 else []
+    if not names:
+        names = [str(p.relative_to(ROOT)) for package in EXTENSION_PACKAGES for p in (ROOT / package).rglob("*")]
+    for name in names:
+        path = ROOT / name
+        if name.split("/")[0] in EXTENSION_PACKAGES and path.is_file() and path.suffix != ".pyc":
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+    for name in ("blender_manifest.toml", "LICENSE"):
+        shutil.copyfile(ROOT / name, folder / name)
+    (folder / "__init__.py").write_text(GENERATED_INIT, encoding="utf-8")
+
+
+def validate_extension(python: Path, path: Path) -> None:
+    """Runs Blender's own extension validator on a folder or zip."""
+    find = "import importlib.util as u, pathlib; print(pathlib.Path(u.find_spec('bpy').origin).parent)"
+    module = Path(subprocess.run([str(python), "-c", find], capture_output=True, text=True, check=True).stdout.strip())
+    tools = sorted(module.glob("*/scripts/addons_core/bl_pkg/cli/blender_ext.py"))
+    if not tools:
+        raise BuildError("Blender's extension validator was not found in the bpy module")
+    run([python, tools[0], "validate", path])
+
+
+def package_extension(_arguments: argparse.Namespace) -> None:
+    """Writes out/talkhead-VERSION.zip and validates it."""
+    python = main_environment(with_tests=False)
+    target = OUT / f"talkhead-{load_manifest()['version']}.zip"
+    target.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        staged = Path(temporary) / "talkhead"
+        staged.mkdir()
+        stage_extension(staged)
+        partial = target.with_suffix(".part")
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in sorted(staged.rglob("*")):
+                if path.is_file():
+                    # fixed times: the same tree gives the same zip
+                    entry = zipfile.ZipInfo(str(path.relative_to(staged)), (2020, 1, 1, 0, 0, 0))
+                    entry.compress_type = zipfile.ZIP_DEFLATED
+                    entry.external_attr = 0o644 << 16
+                    archive.writestr(entry, path.read_bytes())
+        partial.replace(target)
+    validate_extension(python, target)
+    digest = hashlib.sha256(target.read_bytes()).hexdigest()
+    print(f"{target.relative_to(ROOT)}  {target.stat().st_size / 1e6:.1f} MB  sha256 {digest}")
+
+
+def check(_arguments: argparse.Namespace) -> None:
+    """Lints, checks formatting and types, and validates the manifest."""
+    python = main_environment(with_tests=True)
+    run([python, "-m", "ruff", "check", "."])
+    run([python, "-m", "ruff", "format", "--check", "."])
+    run([python, "-m", "mypy"])
+    with tempfile.TemporaryDirectory() as temporary:
+        stage_extension(Path(temporary))
+        validate_extension(python, Path(temporary))
+
+
+def main() -> int:
+    """Parses the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("demo", help="bake the shipped recording onto the built-in head").set_defaults(call=build_demo)
+    test = commands.add_parser("test", help="run every test")
+    test.add_argument("--main-only", action="store_true", help="leave out the other bpy modules")
+    test.add_argument("pytest_arguments", nargs="*", help="passed on to pytest (after --)")
+    test.set_defaults(call=run_tests)
+    commands.add_parser("check", help="lint, type-check, validate").set_defaults(call=check)
+    commands.add_parser("package", help="write and validate the extension zip").set_defaults(call=package_extension)
+    arguments = parser.parse_args()
+    try:
+        arguments.call(arguments)
+    except BuildError as error:
+        print(f"build.py: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
