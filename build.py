@@ -91,11 +91,14 @@ def environment_python(folder: Path) -> Path:
     return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
-def make_environment(folder: Path, base_python: str | Path, requirements: list[str]) -> Path:
-    """Makes or updates a virtual environment; returns its interpreter. Does nothing when it is up to date."""
+def make_environment(folder: Path, base_python: str | Path, version: str, requirements: list[str]) -> Path:
+    """Makes or updates a virtual environment; returns its interpreter. Does nothing when it is up to date.
+
+    requirements/python-VERSION.txt pins what the named packages bring along.
+    """
     python = environment_python(folder)
     stamp = folder / "talkhead-requirements.txt"
-    constraints = ROOT / "requirements" / f"{folder.name.lstrip('.')}.txt"
+    constraints = ROOT / "requirements" / f"python-{version}.txt"
     wanted = "\n".join(requirements) + "\n" + (constraints.read_text(encoding="utf-8") if constraints.is_file() else "")
     if python.is_file() and stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
         return python
@@ -126,7 +129,7 @@ def main_environment(with_tests: bool) -> Path:
         *settings["blender"][version],
         *(settings["test"]["common"] if with_tests or test_tools_installed() else []),
     ]
-    python = make_environment(ROOT / ".venv", sys.executable, requirements)
+    python = make_environment(ROOT / ".venv", sys.executable, version, requirements)
     check_blender_module(python)
     return python
 
@@ -213,7 +216,7 @@ def run_tests(arguments: argparse.Namespace) -> None:
             if base is None:
                 summary.append(f"{name}: skipped, no Python {version} on this machine")
                 continue
-            interpreter = make_environment(ROOT / ".venvs" / name, base, [*packages, *tools])
+            interpreter = make_environment(ROOT / ".venvs" / name, base, version, [*packages, *tools])
             run_pytest(name, interpreter, "tests/unit", "tests/in_blender")
     print("\n" + "\n".join(summary))
     if failures:

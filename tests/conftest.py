@@ -1,4 +1,4 @@
-"""Fixtures shared by all tiers of tests (no torch and no bpy at module level: the tiers run in different environments)."""
+"""Fixtures shared by all tiers of tests (no torch, no bpy: the tiers run in different environments)."""
 
 from __future__ import annotations
 
