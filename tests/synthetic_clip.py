@@ -1,0 +1,124 @@
+"""A made-up motion clip for tests of everything after the backend: a bent sheet with a mouth that opens and closes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from blender_talkhead.contract.motion_clip import ClipTemplate, MotionClipWriter
+from blender_talkhead.contract.result import ResultInfo
+
+REGIONS = (
+    "lips",
+    "lips_inner_upper",
+    "lips_inner_lower",
+    "mouth_corner_left",
+    "mouth_corner_right",
+    "eye_region",
+    "upper_face",
+)
+
+
+def make_template(columns: int = 21, rows: int = 21) -> ClipTemplate:
+    """A face-sized sheet of columns x rows vertices (skin) and four small quads behind it (eyes, teeth, gums, tongue)."""
+    x, y = np.meshgrid(np.linspace(-0.08, 0.08, columns), np.linspace(-0.1, 0.1, rows))
+    z = 0.1 - 4.0 * (x**2 + 0.5 * y**2)
+    skin = np.stack([x, y, z], axis=-1).reshape(-1, 3)
+    square = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]]) * 0.01
+    centres = {
+        "eyes": (0.03, 0.04, 0.03),
+        "teeth": (0, -0.03, 0.03),
+        "gums": (0, -0.02, 0.02),
+        "tongue": (0, -0.04, 0.02),
+    }
+    vertices = np.concatenate([skin, *(square + np.array(centre) for centre in centres.values())])
+    parts = {"skin": (0, len(skin))}
+    for name in centres:
+        start = list(parts.values())[-1][1]
+        parts[name] = (start, start + 4)
+    corner = np.arange(columns * rows).reshape(rows, columns)
+    quads = np.stack([corner[:-1, :-1], corner[:-1, 1:], corner[1:, 1:], corner[1:, :-1]], axis=-1).reshape(-1, 4)
+    inserts = np.array([range(*parts[name]) for name in centres])
+    polygons = np.concatenate([quads, inserts]).astype(np.int32)
+    flat = polygons.reshape(-1)
+    return ClipTemplate(
+        template_vertices=vertices.astype(np.float32),
+        polygon_starts=np.arange(0, len(flat) + 1, 4).astype(np.int32),
+        polygon_vertices=flat,
+        corner_uvs=np.clip(0.5 + vertices[flat, :2] * 4, 0, 1).astype(np.float32),
+        vertex_colors=np.clip(0.5 + vertices * 3, 0, 1).astype(np.float32),
+        regions=make_regions(skin),
+        parts=parts,
+    )
+
+
+def make_regions(skin: np.ndarray) -> dict[str, np.ndarray]:
+    """The regions of `REGIONS` around a mouth at (0, -0.04), the upper lip above y = -0.04."""
+    x, y = skin[:, 0], skin[:, 1]
+    near = (np.abs(x) < 0.03) & (np.abs(y + 0.04) < 0.015)
+    masks = {
+        "lips": near,
+        "lips_inner_upper": near & (y > -0.04),
+        "lips_inner_lower": near & (y <= -0.04),
+        "mouth_corner_left": near & (x > 0.02),
+        "mouth_corner_right": near & (x < -0.02),
+        "eye_region": (np.abs(np.abs(x) - 0.03) < 0.012) & (np.abs(y - 0.04) < 0.012),
+        "upper_face": y > 0.02,
+    }
+    return {name: np.flatnonzero(masks[name]).astype(np.int32) for name in REGIONS}
+
+
+def make_offsets(template: ClipTemplate, num_frames: int, frame_rate: float = 30.0, seed: int = 0) -> np.ndarray:
+    """Smooth speech-like motion (T, V, 3) of full rank: a jaw, lips, blinks, and travelling ripples; metres."""
+    rest = template.template_vertices.astype(np.float64)
+    skin_stop = template.parts["skin"][1]
+    seconds = np.arange(num_frames) / frame_rate
+    phase = np.random.default_rng(seed).random(8) * 2 * np.pi
+    jaw = 0.5 + 0.5 * np.sin(2 * np.pi * 3.1 * seconds + phase[0]) * np.sin(2 * np.pi * 0.7 * seconds + phase[1])
+    smile = 0.5 * np.sin(2 * np.pi * 1.3 * seconds + phase[2])
+    offsets = np.zeros((num_frames, len(rest), 3))
+    x, y = rest[:, 0], rest[:, 1]
+    below = np.clip((-0.04 - y) / 0.03, 0, 1)
+    offsets[:, :, 1] -= 0.02 * jaw[:, None] * below
+    offsets[:, :, 2] -= 0.005 * (jaw**2)[:, None] * below
+    corner = np.exp(-(((np.abs(x) - 0.028) / 0.01) ** 2) - ((y + 0.04) / 0.015) ** 2)
+    offsets[:, :, 0] += 0.008 * smile[:, None] * corner * np.sign(x)
+    ripple = np.sin(60 * x[None, :] + 40 * y[None, :] + 9 * seconds[:, None] + 50 * jaw[:, None] * x)
+    offsets[:, :, 2] += 0.001 * ripple * smile[:, None] ** 2
+    offsets[:, skin_stop:] *= 0.5
+    return offsets.astype(np.float32)
+
+
+def write_synthetic_clip(
+    folder: Path,
+    num_frames: int = 40,
+    columns: int = 21,
+    seed: int = 0,
+    info: dict[str, object] | None = None,
+    texture: bytes | None = None,
+) -> Path:
+    """Write a motion clip folder; `info` overrides fields of its `ResultInfo`."""
+    template = make_template(columns)
+    if texture is not None:
+        template = ClipTemplate(**{**template.__dict__, "skin_texture_png": texture})
+    fields: dict[str, object] = {
+        "kind": "motion_clip",
+        "method": "mmtalker",
+        "frame_rate": 30.0,
+        "num_frames": num_frames,
+        "audio_path": "speech.wav",
+        "audio_sha256": "ab" * 32,
+        "weights_sha256": "cd" * 32,
+        "seed": seed,
+        "options": {"vertices": columns**2, "identity": None},
+        "talkhead_version": "0.0.0",
+        **(info or {}),
+    }
+    result = ResultInfo(**fields)  # type: ignore[arg-type]
+    chunk = 500
+    with MotionClipWriter(Path(folder), result, template) as writer:
+        for first in range(0, num_frames, chunk):
+            stop = min(first + chunk, num_frames)
+            writer.append(make_offsets(template, stop, result.frame_rate, seed)[first:])
+        return writer.commit()
