@@ -1,0 +1,107 @@
+"""Profile curves of the head: the explicit numbers an artist would name (author space, cm).
+
+Each table lists (z, value) knots; the curve through them is a monotone cubic, resampled and slightly blurred. The
+almond of the lids and the lip line are here too, because mesh rings, expressions and colours share them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.interpolate import PchipInterpolator
+from scipy.ndimage import gaussian_filter1d
+
+from torch_backend.head.author_space import Array
+
+Curve = Callable[[Array], Array]
+
+EYE_CENTER = np.array([3.2, 6.75, 0.0])
+"""Centre of the left eyeball (x, f, z)."""
+EYE_RADIUS = 1.5
+"""Radius of the eyeball the lids are fitted to; the eyeball part itself is drawn slightly smaller."""
+CANTHUS_AZIMUTH = (-63.0, 63.0)
+"""Azimuth of the inner and outer eye corner about the ball's vertical axis, degrees."""
+CANTHUS_ELEVATION = (-6.0, 3.0)
+"""Elevation of the inner and outer eye corner, degrees."""
+LID_HEIGHTS = (23.5, 16.5)
+"""Height of the upper and depth of the lower lid's arch, degrees."""
+
+MOUTH_HALF_WIDTH = 2.62
+"""x of the mouth corner."""
+
+
+def profile_curve(knots: Sequence[tuple[float, float]]) -> Curve:
+    """Return the smooth curve value(z) through (z, value) knots, constant beyond the first and last."""
+    table = np.array(sorted(knots), dtype=np.float64)
+    heights = np.linspace(table[0, 0], table[-1, 0], 400)
+    values = gaussian_filter1d(PchipInterpolator(table[:, 0], table[:, 1])(heights), 6, mode="nearest")
+    return lambda z: np.interp(z, heights, values)
+
+
+half_width = profile_curve(
+    [(13, .4), (11, 2.3), (10.4, 3.95), (9.5, 5.2), (8.5, 6.0), (7, 6.7), (5, 7.2), (3.5, 7.3), (1.5, 7.1), (0, 6.9),
+     (-2, 6.75), (-4, 6.4), (-6, 5.95), (-8, 5.2), (-10, 4.1), (-12, 3.1)]
+)  # fmt: skip
+front_line = profile_curve(
+    [(13, -.6), (11, 1.0), (10.4, 3.2), (9.6, 5.1), (8.6, 6.6), (7.2, 8.0), (6, 8.75), (4, 9.5), (2.3, 9.7), (1.2, 9.4),
+     (.4, 9.1), (-2, 9.15), (-4.5, 9.6), (-5.8, 9.75), (-6.7, 9.55), (-7.6, 9.5), (-8.6, 9.1), (-9.8, 9.45),
+     (-10.6, 9.35), (-11.3, 8.8), (-12.5, 7.8)]
+)  # fmt: skip
+back_line = profile_curve(
+    [(13, -1.4), (11, -3.2), (10.4, -5), (9.6, -6.4), (8.6, -7.5), (7, -8.7), (5, -9.35), (3, -9.4), (1, -9.2),
+     (-1, -8.5), (-3, -7.6), (-5, -6.7), (-8, -5.2), (-12, -3)]
+)  # fmt: skip
+widest_line = profile_curve([(13, -1), (8, -1.3), (4, -1.4), (1, -.6), (-2, .2), (-5, .6), (-8, .8), (-12, 1.0)])  # fmt: skip
+front_exponent = profile_curve(
+    [(13, 2), (9, 2.05), (5, 2.25), (2, 2.35), (0, 2.3), (-3, 2.15), (-5, 2.05), (-6.5, 1.95), (-8, 1.85), (-10, 1.8),
+     (-12, 1.9)]
+)  # fmt: skip
+BACK_EXPONENT = 2.1
+
+
+def lid_elevations(azimuth_degrees: ArrayLike) -> tuple[Array, Array]:
+    """Return elevation (degrees) of the upper and lower lid margin at azimuths (degrees) about the left eyeball."""
+    azimuth = np.asarray(azimuth_degrees, dtype=np.float64)
+    inner, outer = CANTHUS_AZIMUTH
+    s = np.clip((azimuth - inner) / (outer - inner), 0.0, 1.0)
+    middle = CANTHUS_ELEVATION[0] + (CANTHUS_ELEVATION[1] - CANTHUS_ELEVATION[0]) * s
+    arch = 4.0 * s * (1.0 - s)
+    upper = middle + LID_HEIGHTS[0] * arch**0.72 * (1.0 - 0.18 * (2.0 * s - 1.0))
+    lower = middle - LID_HEIGHTS[1] * arch**0.85 * (1.0 + 0.25 * (2.0 * s - 1.0))
+    return upper, lower
+
+
+def lip_lines(x: ArrayLike) -> tuple[Array, Array, Array]:
+    """Return z of the contact line and of the upper and lower vermilion border at x (cm, either side)."""
+    distance = np.abs(np.asarray(x, dtype=np.float64))
+    u = np.clip(distance / MOUTH_HALF_WIDTH, 0.0, 1.0)
+    contact = -6.68 + 0.05 * np.cos(1.6 * np.pi * u) * (1.0 - u) - 0.06 * u
+    bow = -0.13 * np.exp(-((distance / 0.33) ** 2)) + 0.05 * np.exp(-(((distance - 0.55) / 0.3) ** 2))
+    upper = contact + 0.80 * (1.0 - u**2.2) ** 0.9 + bow
+    lower = contact - 0.98 * (1.0 - u**2.4) ** 0.8
+    return contact, upper, lower
+
+
+_UPPER_LIP_SECTION = PchipInterpolator(
+    [0, 0.12, 0.35, 0.7, 1.0, 1.25, 1.8, 2.6], [-0.28, 0.06, 0.34, 0.36, 0.25, 0.14, 0.05, 0]
+)
+_LOWER_LIP_SECTION = PchipInterpolator(
+    [0, 0.12, 0.4, 0.7, 1.0, 1.3, 1.8, 2.4], [-0.28, 0.10, 0.42, 0.42, 0.22, 0.04, -0.03, 0]
+)
+
+
+def lip_relief(x: Array, z: Array) -> Array:
+    """Return how far (cm, any shape) the lips, mouth corners and philtrum stand out of the face at frontal (x, z)."""
+    contact, upper, lower = lip_lines(x)
+    distance = np.abs(x)
+    u = np.clip(distance / MOUTH_HALF_WIDTH, 0.0, 1.0)
+    above = np.clip((z - contact) / np.maximum(upper - contact, 0.06), 0.0, 2.6)
+    below = np.clip((contact - z) / np.maximum(contact - lower, 0.06), 0.0, 2.4)
+    section = np.where(z > contact, _UPPER_LIP_SECTION(above), _LOWER_LIP_SECTION(below))
+    taper = np.clip(1.0 - u**3, 0.0, 1.0) ** 0.6 * (distance < MOUTH_HALF_WIDTH)
+    corner = -0.18 * np.exp(-(((distance - MOUTH_HALF_WIDTH - 0.05) / 0.35) ** 2 + ((z + 6.76) / 0.3) ** 2))
+    groove = -0.09 * np.exp(-((x / 0.32) ** 2) - ((z + 5.2) / 0.55) ** 2)
+    ridges = 0.04 * np.exp(-(((distance - 0.6) / 0.22) ** 2) - ((z + 5.25) / 0.6) ** 2)
+    return section * taper + corner + groove + ridges

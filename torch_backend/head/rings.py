@@ -1,0 +1,240 @@
+"""Hand-defined edge loops of the half head (x >= 0): lids, mouth, nostril, ear, neck (author space, cm).
+
+Rings, not the implicit surface, make lips, lids, nostrils and ears, so expressions get clean loops and every vertex an
+exact label. Each function returns its rings from the inside of the opening outwards (ear: attachment to ear hole); the
+ring that touches the free fill is the last one (ear: the first).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d
+
+from torch_backend.head import profile_curves as profile
+from torch_backend.head.author_space import Array, smoothstep
+from torch_backend.head.implicit_surface import NECK_HEIGHT, cast_from_front, cast_to_skin
+
+LID_POINTS = 32
+"""Points of a lid ring, starting at the inner corner, over the upper lid to the outer corner and back below."""
+LID_MARGIN_RINGS = (2, 3)
+"""Inner and outer edge of the lid margin."""
+
+MOUTH_POINTS = 25
+"""Points of half a mouth ring, from the upper midline over the corner to the lower midline."""
+MOUTH_LINING_RINGS = 4
+MOUTH_BAG_RINGS = 4
+CONTACT_RING = MOUTH_LINING_RINGS + MOUTH_BAG_RINGS
+"""Index of the ring where the lips touch; ring numbers elsewhere count from it."""
+VERMILION_RING = 5
+"""Ring of the vermilion border, counted from the contact ring."""
+
+NOSTRIL_POINTS = 14
+NOSTRIL_CENTER = np.array([0.60, 10.30])
+"""Frontal-plane (x, f) centre of the left nostril, seen from below."""
+NOSTRIL_AXES = (0.25, 0.40)
+NOSTRIL_TURN_DEGREES = 14.0
+"""How far the nostril's front end leans to the midline."""
+
+EAR_POINTS = 24
+EAR_CENTER = np.array([7.15, -1.0, -1.35])
+EAR_YAW_DEGREES = 24.0
+EAR_TILT_DEGREES = 12.0
+
+NECK_POINTS = 19
+
+
+@dataclass(frozen=True)
+class HalfMouth:
+    """Mouth rings of the half head with their ring coordinates."""
+
+    rings: list[Array]
+    """Rings (MOUTH_POINTS, 3), back of the bag first."""
+    corner_coordinate: Array
+    """(MOUTH_POINTS,) 0 at the midline, 1 at the corner."""
+    lip_side: Array
+    """(MOUTH_POINTS,) +1 upper, 0 corner, -1 lower."""
+
+
+def eyelid_rings() -> list[Array]:
+    """Return 9 rings (LID_POINTS, 3): 2 socks behind the lids, margin, rim, 5 rings outwards on the skin."""
+    center, radius, half = profile.EYE_CENTER, profile.EYE_RADIUS, LID_POINTS // 2
+    s = (1.0 - np.cos(np.pi * np.arange(half + 1) / half)) / 2.0
+    azimuth = profile.CANTHUS_AZIMUTH[0] + (profile.CANTHUS_AZIMUTH[1] - profile.CANTHUS_AZIMUTH[0]) * s
+    upper, lower = profile.lid_elevations(azimuth)
+    azimuth = np.concatenate([azimuth, azimuth[-2:0:-1]])
+    elevation = np.concatenate([upper, lower[-2:0:-1]])
+    phase = np.pi * (1.0 - np.arange(LID_POINTS) / half)
+
+    def on_sphere(outward: float, widen: float, distance: float) -> Array:
+        a = np.radians(azimuth + np.cos(phase) * widen)
+        e = np.radians(elevation + np.sin(phase) * outward)
+        direction = np.stack([np.sin(a) * np.cos(e), np.cos(a) * np.cos(e), np.sin(e)], axis=-1)
+        return center + direction * distance
+
+    rings = [on_sphere(deg, 0.35 * deg, radius + lift) for deg, lift in ((16, 0.03), (7, 0.03), (0, 0.02))]
+    rim = on_sphere(2.2, 1.5, radius + 0.13)
+    rings.append(rim)
+    upward = np.where(np.sin(phase) > 0, 0.95, 0.9)
+    for offset, sideways in ((0.13, 0.5), (0.30, 0.65), (0.52, 0.75), (0.80, 0.8), (1.15, 0.8)):
+        x = rim[:, 0] + np.cos(phase) * offset * sideways
+        z = rim[:, 2] + np.sin(phase) * offset * upward
+        rings.append(cast_from_front(x, z))
+    return rings
+
+
+def mouth_rings() -> HalfMouth:
+    """Return the mouth rings: bag, lip lining, contact line, vermilion, and 4 rings easing into an ellipse."""
+    half = (MOUTH_POINTS - 1) // 2
+    s = np.sin(np.pi / 2 * np.arange(half + 1) / half)
+    s[-1] = 1.0
+    s = np.concatenate([s, s[-2::-1]])
+    side = np.concatenate([np.ones(half), [0.0], -np.ones(half)])
+    phase = np.pi / 2 - np.pi * np.arange(MOUTH_POINTS) / (MOUTH_POINTS - 1)
+
+    def lip_plane(t: float, extension: float) -> tuple[Array, Array]:
+        contact, upper, lower = profile.lip_lines(s * profile.MOUTH_HALF_WIDTH)
+        height = np.where(side > 0, upper - contact, np.where(side < 0, lower - contact, 0.0))
+        return s * (profile.MOUTH_HALF_WIDTH + extension), contact + height * t
+
+    contact_ring = cast_from_front(*lip_plane(0.0, 0.0))
+    # The two lips share their contact positions exactly: rest is sealed.
+    contact_ring[half + 1 :] = contact_ring[half - 1 :: -1]
+    outward = [contact_ring]
+    for t, extension in ((0.10, 0.02), (0.30, 0.05), (0.55, 0.08), (0.80, 0.115), (1.0, 0.15), (1.18, 0.20)):
+        outward.append(cast_from_front(*lip_plane(t, extension)))
+    x_border, z_border = lip_plane(1.18, 0.20)
+    for offset in (0.18, 0.42, 0.75, 1.1):
+        ease = min(1.0, offset / 1.1) * 0.75
+        x_ellipse = np.cos(phase) * (2.85 + 0.75 * offset)
+        rise = np.where(phase > 0, 1.0 + 0.75 * offset, 1.12 + 0.9 * offset)
+        x = (x_border + np.cos(phase) * offset * 0.8) * (1.0 - ease) + x_ellipse * ease
+        z = (z_border + np.sin(phase) * offset * 0.8) * (1.0 - ease) + (-6.78 + np.sin(phase) * rise) * ease
+        x[[0, -1]] = 0.0
+        outward.append(cast_from_front(x, z))
+    inward = _lip_lining(contact_ring, s, side) + _mouth_bag(phase)
+    for ring in inward + outward:
+        ring[[0, -1], 0] = 0.0
+    return HalfMouth(rings=inward[::-1] + outward, corner_coordinate=s, lip_side=side)
+
+
+def _lip_lining(contact_ring: Array, s: Array, side: Array) -> list[Array]:
+    rings = []
+    for depth, height, narrow in ((0.14, 0.02, 0.99), (0.30, 0.10, 0.985), (0.42, 0.45, 0.99), (0.50, 1.0, 1.02)):
+        ring = contact_ring.copy()
+        ring[:, 0] *= narrow
+        ring[:, 1] -= depth
+        ring[:, 2] += side * height * np.clip(1.0 - s**4, 0.05, 1.0)
+        rings.append(ring)
+    return rings
+
+
+def _mouth_bag(phase: Array) -> list[Array]:
+    rings = []
+    for f, half_height, half_width in ((7.3, 1.7, 2.9), (5.6, 2.0, 2.9), (3.6, 1.9, 2.5), (2.2, 1.1, 1.6)):
+        back = -0.35 * np.cos(phase) * (f > 4.0)
+        rings.append(np.stack([np.cos(phase) * half_width, f + back, -6.9 + np.sin(phase) * half_height], axis=-1))
+    return rings
+
+
+def nostril_rings() -> tuple[list[Array], Array]:
+    """Return 6 rings (NOSTRIL_POINTS, 3) from the skin round the nostril up into it, and the cap point (1, 3).
+
+    The first ring lies on the skin and touches the fill; the others form the rim and the wall.
+    """
+    phase = -2.0 * np.pi * np.arange(NOSTRIL_POINTS) / NOSTRIL_POINTS
+    turn = np.radians(NOSTRIL_TURN_DEGREES)
+    across, along = NOSTRIL_AXES[0] * np.cos(phase), NOSTRIL_AXES[1] * np.sin(phase)
+    outline = np.stack(
+        [across * np.cos(turn) - along * np.sin(turn), across * np.sin(turn) + along * np.cos(turn)], axis=-1
+    )
+
+    def below(scale: float) -> Array:
+        plane = NOSTRIL_CENTER + outline * scale
+        origins = np.concatenate([plane, np.full((NOSTRIL_POINTS, 1), -5.1)], axis=1)
+        return cast_to_skin(origins, (0.0, 0.0, 1.0), 2.0)
+
+    rings = [below(1.22), below(1.0)]
+    rim = rings[1]
+    middle = rim.mean(axis=0)
+    for scale, rise, back in ((0.90, 0.10, 0.0), (0.88, 0.30, 0.02), (0.84, 0.60, 0.10), (0.60, 0.85, 0.22)):
+        rings.append(middle + (rim - middle) * np.array([scale, scale, scale]) + np.array([0.0, -back, rise]))
+    cap = middle + np.array([[0.0, -0.26, 0.95]])
+    return rings, cap
+
+
+def ear_axes() -> Array:
+    """Return the rows (3, 3) of the left ear's frame in (x, f, z): outward h, forward s, up v."""
+    yaw, tilt = np.radians(EAR_YAW_DEGREES), np.radians(EAR_TILT_DEGREES)
+    turn = np.array([[np.cos(yaw), np.sin(yaw), 0], [-np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
+    lean = np.array([[1, 0, 0], [0, np.cos(tilt), np.sin(tilt)], [0, -np.sin(tilt), np.cos(tilt)]])
+    return lean @ turn
+
+
+def _ear_half_width(v: Array) -> Array:
+    return np.interp(v, [-3.2, -2.2, -1, 0.5, 1.8, 3.1], [1.05, 1.25, 1.5, 1.85, 1.95, 1.7])
+
+
+def ear_relief(s: Array, v: Array) -> Array:
+    """Return the height (N,) of the ear's front along its outward axis at ear coordinates s (forward), v (up)."""
+    rho = np.sqrt((s / _ear_half_width(v)) ** 2 + (v / 3.15) ** 2)
+    angle = np.degrees(np.arctan2(v, -s))
+    above_lobe = 1.0 / (1.0 + np.exp(-(v + 1.7) / 0.25))
+    front = 1.0 / (1.0 + np.exp(-(s - 0.55) / 0.2))
+    helix = 0.36 * np.exp(-(((rho - 0.90) / 0.15) ** 2)) * above_lobe * (1.0 - front * (v < 0.6) * 0.9)
+    groove = -0.20 * np.exp(-(((rho - 0.71) / 0.10) ** 2)) * above_lobe * (1.0 - front)
+    antihelix = 0.46 * np.exp(-(((rho - 0.52) / 0.12) ** 2)) * np.exp(-(((angle - 5.0) / 70.0) ** 2))
+    bowl = -1.05 * np.exp(-(((s - 0.30) / 0.62) ** 2) - ((v + 0.30) / 0.95) ** 2)
+    tragus = 0.42 * np.exp(-(((s - 1.2) / 0.3) ** 2) - ((v + 0.35) / 0.5) ** 2)
+    antitragus = 0.28 * np.exp(-(((s - 0.2) / 0.35) ** 2) - ((v + 1.45) / 0.3) ** 2)
+    return helix + groove + antihelix + bowl + tragus + antitragus + 0.10 * rho * rho
+
+
+def ear_rings() -> tuple[list[Array], Array]:
+    """Return 14 rings (EAR_POINTS, 3) of the left ear, attachment first, and its centre point (1, 3)."""
+    axes = ear_axes()
+    phase = 2.0 * np.pi * np.arange(EAR_POINTS) / EAR_POINTS  # 0 = front, pi / 2 = up
+
+    def world(h: Array, s: Array, v: Array) -> Array:
+        return EAR_CENTER + np.stack([h, s, v], axis=-1) @ axes
+
+    v_rim = 3.15 * np.sin(phase)
+    s_rim = np.minimum(np.cos(phase) * _ear_half_width(v_rim), 1.45)
+    # Towards the front the back rings collapse on the attachment, so the ear grows out of the cheek.
+    attached = smoothstep(s_rim, 0.35, 1.25)
+    s_attach = (0.55 + 0.95 * np.cos(phase)) * (1 - attached) + (s_rim + 0.12) * attached
+    v_attach = (0.05 + 2.2 * np.sin(phase)) * (1 - attached) + v_rim * 0.92 * attached
+    attachment = cast_to_skin(world(np.full(EAR_POINTS, 4.0), s_attach, v_attach), -axes[0], 8.0)
+    rim_height = ear_relief(s_rim * 0.97, v_rim * 0.97)
+    rim = world(rim_height - 0.02, s_rim, v_rim)
+    back_outer = world(ear_relief(s_rim * 0.93, v_rim * 0.93) - 0.30, s_rim * 0.93, v_rim * 0.93)
+    back_inner = world(ear_relief(s_rim * 0.7, v_rim * 0.7) * 0.3 - 0.42, 0.1 + s_rim * 0.74, v_rim * 0.78)
+    edge = world(rim_height - 0.20, s_rim * 0.985, v_rim * 0.985)
+
+    def grown(ring: Array, share: float) -> Array:
+        collapsed = attachment * (1 - share) + rim * share
+        return ring * (1 - attached[:, None]) + collapsed * attached[:, None]
+
+    rings = [attachment, grown(back_inner, 0.25), grown(back_outer, 0.5), grown(edge, 0.8), rim]
+    hole = np.array([0.32, -0.25])
+    for scale in (0.93, 0.85, 0.76, 0.67, 0.57, 0.46, 0.35, 0.24, 0.12):
+        s = s_rim * scale + (1 - scale) * hole[0]
+        v = v_rim * scale + (1 - scale) * hole[1]
+        rings.append(world(ear_relief(s, v) + 0.10, s, v))
+    center = world(ear_relief(hole[:1], hole[1:]) + 0.10, hole[:1], hole[1:])
+    return rings, center
+
+
+def neck_ring() -> Array:
+    """Return the half neck boundary (NECK_POINTS, 3), back midline first, with a smoothed radius."""
+    phase = np.linspace(-np.pi / 2, np.pi / 2, NECK_POINTS)
+    origin = np.array([0.0, -1.8, NECK_HEIGHT])
+    direction = np.stack([np.cos(phase), np.sin(phase), np.zeros(NECK_POINTS)], axis=-1)
+    hits = cast_to_skin(origin + direction * 12.0, -direction, 12.0, 240)
+    radius = np.linalg.norm(hits - origin, axis=1)
+    unrolled = np.concatenate([radius[::-1], radius, radius[::-1]])
+    radius = gaussian_filter1d(unrolled, 2.5)[NECK_POINTS : 2 * NECK_POINTS]
+    ring = origin + direction * radius[:, None]
+    ring[[0, -1], 0] = 0.0
+    return ring
