@@ -17,7 +17,7 @@ from torch_backend.metrics.upper_face_dynamics import UpperFaceDynamicsDeviation
 @pytest.fixture
 def reference():
     """The clip for which CodeTalker's own statements gave the digits below."""
-    random = np.random.RandomState(0)  # noqa: NPY002 - the digits belong to this generator
+    random = np.random.RandomState(0)
     template = random.randn(12, 3) * 0.1
     true = template + random.randn(5, 12, 3) * 0.01
     predicted = true + random.randn(5, 12, 3) * 0.002
