@@ -19,7 +19,6 @@ from torch_backend.modules.audio_features import GlobalAudioEncoder, LocalAudioE
 from torch_backend.modules.cross_attention import ConcatenationFusion, DualCrossAttention
 from torch_backend.modules.displacement_decoder import DisplacementDecoder
 from torch_backend.modules.graph_convolution import (
-    ReceptiveField,
     ResidualGraphConvolution,
     VertexTerms,
     build_adjacency,
@@ -39,7 +38,7 @@ FRAME_RATE = 30.0
 class MMTalkerConfig:
     """Sizes and ablation switches."""
 
-    feature_size: int
+    feature_size: int = 192
     """D, channels of the speech features."""
     speech_encoder: str = "shipped"
     """Name of the encoder that the features come from."""
@@ -252,23 +251,3 @@ class MMTalker(nn.Module):
         """The learned sampling probabilities (F,), summing to 1."""
         with torch.no_grad():
             return self.probability.log_probabilities().exp().cpu().numpy()
-
-
-def parameter_count(model: nn.Module) -> int:
-    """Trained numbers of a model."""
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-__all__ = [
-    "FRAME_RATE",
-    "KIND",
-    "OFFSET_UNIT_METRES",
-    "AudioCode",
-    "MMTalker",
-    "MMTalkerConfig",
-    "PointQuery",
-    "ReceptiveField",
-    "TemplateGraph",
-    "TrainingOutput",
-    "parameter_count",
-]

@@ -1,0 +1,215 @@
+"""Speech features beside true blendshape curves, on one frame grid: what a motion model learns from.
+
+An example folder holds `features.npy` (R, D) float16, `curves.npy` (R, 52) float16 in ARKit order, and `index.json`:
+where the rows of every example are, and what they were made from. It is made once; training reads it memory-mapped.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from torch_backend.audio.prosody import compute_prosody
+from torch_backend.audio.speech_encoder import SpeechEncoder
+from torch_backend.speech_corpus.articulation import articulate
+from torch_backend.speech_corpus.augmentation import augment_speech
+from torch_backend.speech_corpus.corpus import CorpusUtterance, load_corpus, read_corpus_hash
+from torch_backend.speech_corpus.phones import PhoneSegment
+
+logger = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+SAMPLE_RATE = 16_000
+SHORTEST_SECONDS = 0.8
+"""Shorter utterances are left out."""
+NUM_BACKGROUND_VOICES = 40
+"""Utterances that augmentation may mix in as babble."""
+
+
+@dataclass(frozen=True)
+class MotionExample:
+    """One utterance, or one augmented copy of it."""
+
+    id: str
+    engine: str
+    voice: str
+    language: str
+    utterance: int
+    """Index of the utterance in the corpus."""
+    copy: int
+    """0 is the clean one."""
+    start: int
+    stop: int
+    """Rows [start, stop) of the arrays."""
+
+
+@dataclass(frozen=True)
+class MotionExamples:
+    """An example folder, opened."""
+
+    features: np.ndarray
+    """(R, D) float16."""
+    curves: np.ndarray
+    """(R, 52) float16."""
+    examples: tuple[MotionExample, ...]
+    frame_rate: float
+    source: dict[str, Any]
+    """Corpus hash, encoder, seed, copies."""
+
+    @property
+    def feature_size(self) -> int:
+        """D."""
+        return int(self.features.shape[1])
+
+    def split(self, held_out_voices: Sequence[str]) -> tuple[list[MotionExample], list[MotionExample]]:
+        """Training and held-out examples.
+
+        Args:
+            held_out_voices: "engine/voice" names; without any, every 25th utterance of the corpus is held out, as
+                for the phone encoder.
+
+        Raises:
+            ValueError: no example is left on one side.
+        """
+        if held_out_voices:
+            held = [f"{example.engine}/{example.voice}" in held_out_voices for example in self.examples]
+        else:
+            held = [example.utterance % 25 == 0 for example in self.examples]
+        train = [example for example, is_held in zip(self.examples, held, strict=True) if not is_held]
+        held_out = [example for example, is_held in zip(self.examples, held, strict=True) if is_held]
+        if not train or not held_out:
+            raise ValueError(f"expected examples to train on and to hold out, got {len(train)} and {len(held_out)}")
+        return train, held_out
+
+
+def build_motion_examples(
+    corpus: Path,
+    output: Path,
+    encoder: SpeechEncoder,
+    frame_rate: float,
+    num_copies: int = 2,
+    seed: int = 0,
+    report: Callable[[float], None] | None = None,
+) -> None:
+    """Compute an example folder.
+
+    Args:
+        corpus: corpus folder.
+        output: folder to make.
+        encoder: frozen speech encoder.
+        frame_rate: frames per second of features and curves.
+        num_copies: augmented copies of every utterance, beside the clean one.
+        seed: of the augmentation.
+        report: called with the fraction done; may raise to stop.
+
+    Raises:
+        ValueError: the corpus is no corpus.
+    """
+    utterances = load_corpus(corpus)
+    chosen = np.random.default_rng([seed, 1]).choice(
+        len(utterances), min(NUM_BACKGROUND_VOICES, len(utterances)), replace=False
+    )
+    others = [utterances[index].load_samples() for index in sorted(chosen)]
+    features, curves, examples, position = [], [], [], 0
+    for index, utterance in enumerate(utterances):
+        if utterance.num_samples < SHORTEST_SECONDS * SAMPLE_RATE:
+            continue
+        generator = np.random.default_rng([seed, 2, index])
+        for copy, (samples, segments) in enumerate(_copies(utterance, num_copies, generator, others)):
+            example_features, example_curves = encode_example(samples, segments, encoder, frame_rate)
+            stop = position + len(example_features)
+            examples.append(
+                MotionExample(
+                    utterance.id, utterance.engine, utterance.voice, utterance.language, index, copy, position, stop
+                )
+            )
+            features.append(example_features)
+            curves.append(example_curves)
+            position = stop
+        if report is not None:
+            report((index + 1) / len(utterances))
+    source = {
+        "corpus_hash": read_corpus_hash(corpus), "speech_encoder": encoder.name, "seed": seed, "num_copies": num_copies
+    }  # fmt: skip
+    save_motion_examples(output, np.concatenate(features), np.concatenate(curves), examples, frame_rate, source)
+    logger.info("%d examples, %.0f minutes", len(examples), position / frame_rate / 60)
+
+
+def encode_example(
+    samples: np.ndarray, segments: Sequence[PhoneSegment], encoder: SpeechEncoder, frame_rate: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features and true curves of one recording.
+
+    Args:
+        samples: (S,) float32 at 16 kHz.
+        segments: its phones.
+        encoder: frozen speech encoder.
+        frame_rate: frames per second.
+
+    Returns:
+        (T, D) float16 and (T, 52) float16; frame i is at time i / frame_rate, the last one within the recording.
+    """
+    num_frames = int(len(samples) / SAMPLE_RATE * frame_rate + 1e-9) + 1
+    times = np.arange(num_frames) / frame_rate
+    features = encoder.encode(samples, 0, num_frames, frame_rate, encoder.fit_normalization(samples))
+    curves = articulate(segments, times, compute_prosody(samples))
+    return features.cpu().numpy().astype(np.float16), curves.astype(np.float16)
+
+
+def save_motion_examples(
+    output: Path,
+    features: np.ndarray,
+    curves: np.ndarray,
+    examples: Sequence[MotionExample],
+    frame_rate: float,
+    source: dict[str, Any],
+) -> None:
+    """Write an example folder; the index comes last, so that a folder with an index is complete."""
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "index.json").unlink(missing_ok=True)
+    np.save(output / "features.npy", features.astype(np.float16))
+    np.save(output / "curves.npy", curves.astype(np.float16))
+    index = {
+        "format_version": FORMAT_VERSION,
+        "frame_rate": frame_rate,
+        "source": source,
+        "examples": [asdict(example) for example in examples],
+    }
+    (output / "index.json").write_text(json.dumps(index) + "\n", encoding="utf-8")
+
+
+def load_motion_examples(folder: Path) -> MotionExamples:
+    """Open an example folder; the arrays stay on disk.
+
+    Raises:
+        ValueError: the folder is no example folder of this version.
+    """
+    index_path = folder / "index.json"
+    if not index_path.is_file():
+        raise ValueError(f"expected an example folder with index.json, got {folder}")
+    index = json.loads(index_path.read_text(encoding="utf-8"))
+    if index.get("format_version") != FORMAT_VERSION:
+        raise ValueError(f"expected example format {FORMAT_VERSION}, got {index.get('format_version')}")
+    return MotionExamples(
+        features=np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False),
+        curves=np.load(folder / "curves.npy", mmap_mode="r", allow_pickle=False),
+        examples=tuple(MotionExample(**row) for row in index["examples"]),
+        frame_rate=index["frame_rate"],
+        source=index["source"],
+    )
+
+
+def _copies(
+    utterance: CorpusUtterance, num_copies: int, generator: np.random.Generator, others: Sequence[np.ndarray]
+) -> list[tuple[np.ndarray, Sequence[PhoneSegment]]]:
+    """The clean recording, then augmented ones, each with its phones."""
+    samples = utterance.load_samples()
+    copies: list[tuple[np.ndarray, Sequence[PhoneSegment]]] = [(samples, utterance.segments)]
+    copies += [augment_speech(samples, utterance.segments, generator, others) for _ in range(num_copies)]
+    return copies
