@@ -1,10 +1,10 @@
 """Where the jaw and the lips aim for each phone, how strongly they insist on it, and how early they start.
 
 The tables are data with phonetic reasons, not measurements of one speaker. Weights are ARKit blendshape weights of the
-built-in head, on which jawOpen = 1 parts the lips by about 26 mm, mouthFunnel = 1 by 7 mm, both mouthUpperUp = 1 by
-4 mm and both mouthLowerDown = 1 by 4 mm; mouthPucker = 1 narrows the mouth by 23 mm, mouthFunnel = 1 by 14 mm, and
-both mouthStretch = 1 widen it by 14 mm. The table makes a long, stressed /aa/ part the lips by about 12 mm and orders
-the other phones by vowel height (aperture) and lip shape (rounded, neutral, spread).
+built-in head, on which jawOpen = 1 parts the lips by 29 mm, mouthFunnel = 1 by 7 mm, both mouthUpperUp = 1 by 4 mm and
+both mouthLowerDown = 1 by 4 mm; mouthPucker = 1 narrows the mouth by 23 mm, mouthFunnel = 1 by 14 mm, and both
+mouthStretch = 1 widen it by 14 mm. A sustained /aa/ parts the lips by 14 mm, one of 200 ms between consonants by about
+11 mm; the other phones are ordered by vowel height (aperture) and lip shape (rounded, neutral, spread).
 
 Four groups of articulators move with time constants of their own (ARTICULATORS):
 
