@@ -17,7 +17,7 @@ from torch_backend.modules.graph_convolution import (
 from torch_backend.modules.sparse_product import SparseOperator
 from torch_backend.modules.spatiotemporal_encoding import UV_LIMIT, SpatioTemporalEncoding
 from torch_backend.modules.surface_points import SurfacePoints
-from torch_backend.modules.surface_probability import LARGEST_LOG_CHANGE, SurfaceProbability
+from torch_backend.modules.surface_probability import GAIN, LARGEST_LOG_CHANGE, SurfaceProbability
 
 TWO_TRIANGLES = np.array([[0, 1, 2], [1, 3, 2]])
 
@@ -274,7 +274,7 @@ def test_probabilities_start_at_the_initial_ones() -> None:
 def test_importance_weights_by_hand() -> None:
     """Raise triangle 0 by e^d before normalisation: the ratio of its weight to the others' is e^d."""
     layer = SurfaceProbability(torch.tensor([0.25, 0.75]))
-    layer.change.data = torch.tensor([0.5, 0.0])
+    layer.change.data = torch.tensor([0.5, 0.0]) / GAIN
     d = LARGEST_LOG_CHANGE * np.tanh(0.5)
     p = 0.25 * np.exp(d) / (0.25 * np.exp(d) + 0.75)
     weights = layer.importance_weights(torch.tensor([0, 1])).tolist()
@@ -285,7 +285,7 @@ def test_importance_weights_by_hand() -> None:
 
 def test_probabilities_move_to_where_the_loss_is_high() -> None:
     layer = SurfaceProbability(torch.ones(4))
-    optimizer = torch.optim.SGD(layer.parameters(), 0.5)
+    optimizer = torch.optim.SGD(layer.parameters(), 0.5 / GAIN**2)
     faces = torch.tensor([0, 1, 2, 3])
     for _ in range(20):
         optimizer.zero_grad()

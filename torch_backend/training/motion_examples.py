@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from torch_backend.audio.frame_grid import count_frames
 from torch_backend.audio.prosody import compute_prosody
 from torch_backend.audio.speech_encoder import SpeechEncoder
 from torch_backend.speech_corpus.articulation import articulate
@@ -155,7 +156,7 @@ def encode_example(
     Returns:
         (T, D) float16 and (T, 52) float16; frame i is at time i / frame_rate, the last one within the recording.
     """
-    num_frames = int(len(samples) / SAMPLE_RATE * frame_rate + 1e-9) + 1
+    num_frames = count_frames(len(samples) / SAMPLE_RATE, frame_rate)
     times = np.arange(num_frames) / frame_rate
     features = encoder.encode(samples, 0, num_frames, frame_rate, encoder.fit_normalization(samples))
     curves = articulate(segments, times, compute_prosody(samples))

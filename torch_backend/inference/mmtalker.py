@@ -1,0 +1,289 @@
+"""MMTalker as a predictor: a recording in, vertex displacements out, window by window in constant memory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from blender_talkhead.contract.errors import BackendError
+from blender_talkhead.contract.motion_clip import ClipTemplate
+from torch_backend.audio.frame_grid import count_frames
+from torch_backend.audio.speech_encoder import SpeechEncoder, load_speech_encoder
+from torch_backend.head import Head, load_head
+from torch_backend.head.identity import apply_identity, identity_jacobians, resolve_identity
+from torch_backend.head.parts_motion import follow_jaw
+from torch_backend.inference.skin_mesh import (
+    append_parts,
+    build_skin_mesh,
+    interpolate_points,
+    read_skin_texture,
+)
+from torch_backend.models.builders import load_mmtalker
+from torch_backend.models.checkpoints import file_sha256
+from torch_backend.models.mmtalker import FRAME_RATE, OFFSET_UNIT_METRES, MMTalker, PointQuery
+from torch_backend.modules.surface_points import SurfacePoints
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "mmtalker.safetensors"
+SAMPLE_RATE = 16_000
+CONTEXT_FRAMES = 45
+"""Frames of context to either side of a window; the LSTM starts at the first of them. What a frame gets then does not
+depend on where the windows lie, to less than 0.05 mm (tests/backend/test_mmtalker_inference.py)."""
+WINDOW_FRAMES = 150
+"""Frames of a window: longer ones waste less on context, shorter ones need less memory."""
+BLOCK_FRAMES = 8
+"""Frames whose vertices are computed at once: small enough to stay in the processor's cache."""
+HEAD_TOLERANCE_M = 1e-3
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MMTalkerPlan(ClipTemplate):
+    """The mesh of a clip, and what its animation needs beside it."""
+
+    points: SurfacePoints
+    """Points of the skin, one a skin vertex of the clip."""
+    num_vertices: int | None
+    """As asked for; None is the head's own mesh."""
+    identity: dict[str, float] = field(default_factory=dict)
+    """Resolved parameters; empty for the mean head."""
+    seed: int = 0
+    head: Head
+    """The head with the identity applied."""
+    jacobians: NDArray[np.float32] | None = None
+    """(M + A, 3, 3) of the skin points and the jaw anchor; None for the mean head."""
+
+
+class MMTalkerPredictor:
+    """Set up once, predicts many recordings."""
+
+    def __init__(
+        self, model: MMTalker, encoder: SpeechEncoder, weights_sha256: str, precision: Literal["float32", "bfloat16"]
+    ) -> None:
+        """Use `load` unless the model is at hand already.
+
+        Raises:
+            BackendError: the weights were trained on other features or on another head.
+        """
+        self.model = model
+        self.encoder = encoder
+        self.weights_sha256 = weights_sha256
+        self.precision = precision
+        self.head = load_head()
+        self._jaw_anchor = SurfacePoints.at_vertices(self.head.regions["jaw_anchor"])
+        _validate_encoder(model, encoder)
+        _validate_head(model, self.head)
+
+    @classmethod
+    def load(
+        cls,
+        weights: Path | None = None,
+        encoder: SpeechEncoder | None = None,
+        device: str = "cpu",
+        precision: Precision = "auto",
+    ) -> MMTalkerPredictor:
+        """Read the weights.
+
+        Args:
+            weights: checkpoint; None is the shipped one.
+            encoder: the speech encoder that the weights were trained with; None loads the one they name.
+            device: torch device.
+            precision: auto is float32; bfloat16 is faster where the processor has it, and up to 0.1 mm off.
+
+        Raises:
+            BackendError: weights or encoder are missing, broken, of another version, or do not belong together.
+        """
+        path = Path(weights) if weights is not None else DEFAULT_WEIGHTS
+        model, metadata = load_mmtalker(path)
+        if encoder is None:
+            name = metadata["config"]["model"]["speech_encoder"]
+            encoder = load_speech_encoder(None if name == "shipped" else name, device)
+        return cls(model.to(device), encoder, file_sha256(path), choose_precision(precision, device))
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second of what `animate` gives."""
+        return FRAME_RATE
+
+    def count_frames(self, num_samples: int) -> int:
+        """Frames that `animate` gives for a recording of `num_samples` at 16 kHz."""
+        return count_frames(num_samples / SAMPLE_RATE, FRAME_RATE)
+
+    def plan(self, num_vertices: int | None = None, identity: str | int | None = None, seed: int = 0) -> MMTalkerPlan:
+        """Choose the mesh of a clip.
+
+        Args:
+            num_vertices: vertices of the skin (eyes, teeth, gums and tongue come on top); None is the head's own mesh.
+            identity: name or seed of an identity; None is the mean head.
+            seed: of the points on the surface.
+
+        Raises:
+            UsageError: `num_vertices` is out of range.
+        """
+        mesh = build_skin_mesh(self.head, num_vertices, seed, self.model.face_probabilities())
+        polygon_starts, polygon_vertices, corner_uvs, parts = append_parts(self.head, mesh)
+        parameters = {} if identity is None else resolve_identity(identity)
+        head = apply_identity(self.head, parameters) if parameters else self.head
+        jacobians = None
+        if parameters:
+            of_vertices = np.asarray(identity_jacobians(self.head, parameters), np.float32)
+            decoded = mesh.points.joined(self._jaw_anchor)
+            jacobians = interpolate_points(decoded, of_vertices).astype(np.float32)
+        return MMTalkerPlan(
+            template_vertices=self._with_parts(mesh.points, head.vertices),
+            polygon_starts=polygon_starts,
+            polygon_vertices=polygon_vertices,
+            corner_uvs=corner_uvs,
+            vertex_colors=np.clip(self._with_parts(mesh.points, head.vertex_colors), 0.0, 1.0),
+            regions=mesh.regions,
+            parts=parts,
+            skin_texture_png=read_skin_texture(),
+            points=mesh.points,
+            num_vertices=num_vertices,
+            identity=parameters,
+            seed=seed,
+            head=head,
+            jacobians=jacobians,
+        )
+
+    def animate(
+        self, samples: NDArray[np.float32], plan: MMTalkerPlan, progress: Callable[[float], None] | None = None
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Displacements of every vertex of the clip, block by block.
+
+        Args:
+            samples: (S,) float32 at 16 kHz, may be memory-mapped.
+            plan: of `plan`.
+            progress: called with the fraction done; may raise to stop.
+
+        Yields:
+            First frame of a block, and vertex_offsets (n, V, 3) float32 in metres. The blocks follow each other.
+        """
+        num_frames = self.count_frames(len(samples))
+        for first_frame, decoded in self._decode(samples, num_frames, plan.points.joined(self._jaw_anchor)):
+            yield first_frame, self._complete(decoded, plan)
+            if progress is not None:
+                progress((first_frame + len(decoded)) / num_frames)
+
+    def _decode(
+        self,
+        samples: NDArray[np.float32],
+        num_frames: int,
+        points: SurfacePoints,
+        window_frames: int = WINDOW_FRAMES,
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Displacements (n, M, 3) of the mean head's points in metres, block by block."""
+        window, context = window_frames, CONTEXT_FRAMES
+        if self.model.config.temporal_encoding:  # t / T is defined within a training window only
+            window, context = self.model.config.window_frames, 0
+        with torch.inference_mode():
+            terms = self.model.compute_vertex_terms()
+            query = PointQuery(self.model, points)
+        features = _RollingFeatures(self.encoder, samples, num_frames)
+        for start in range(0, num_frames, window):
+            stop = min(start + window, num_frames)
+            low, high = max(0, start - context), min(num_frames, stop + context)
+            with torch.inference_mode():
+                code = self.model.encode_audio(features.read(low, high).to(self.model.device), terms)
+            for first in range(start, stop, BLOCK_FRAMES):
+                last = min(first + BLOCK_FRAMES, stop)
+                with torch.inference_mode(), self._autocast():
+                    block = self.model.decode_frames(code, terms, query, first - low, last - low)
+                offsets = block.float().transpose(0, 1).cpu().numpy() * np.float32(OFFSET_UNIT_METRES)
+                yield first, offsets
+
+    def _complete(self, decoded: NDArray[np.float32], plan: MMTalkerPlan) -> NDArray[np.float32]:
+        """Displacements of skin points and jaw anchor (n, M + A, 3) into those of all vertices of the clip."""
+        if plan.jacobians is not None:
+            decoded = np.einsum("mij,tmj->tmi", plan.jacobians, decoded)
+        num_points = len(plan.points)
+        parts = follow_jaw(plan.head, decoded[:, num_points:])
+        return np.concatenate([decoded[:, :num_points], parts], axis=1).astype(np.float32)
+
+    def _with_parts(self, points: SurfacePoints, values: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Values of all the head's vertices, the skin's at points instead of vertices."""
+        skin = self.head.num_skin_vertices
+        return np.concatenate([interpolate_points(points, values[:skin]), values[skin:]]).astype(np.float32)
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.model.device.type, torch.bfloat16)
+
+
+class _RollingFeatures:
+    """Speech features of successive, overlapping frame ranges; every frame is encoded once."""
+
+    def __init__(self, encoder: SpeechEncoder, samples: NDArray[np.float32], num_frames: int) -> None:
+        self.encoder = encoder
+        self.samples = samples
+        self.num_frames = num_frames
+        self.normalization = encoder.fit_normalization(samples)
+        self._start = 0
+        self._kept = torch.zeros(0, encoder.feature_size)
+
+    def read(self, start: int, stop: int) -> torch.Tensor:
+        """Features (stop - start, D) of frames start .. stop - 1; neither may go back."""
+        first_new = self._start + len(self._kept)
+        parts = [self._kept[start - self._start :]]
+        if stop > first_new:
+            new = self.encoder.encode(self.samples, first_new, stop - first_new, FRAME_RATE, self.normalization)
+            parts.append(new.to(self._kept.device))
+        self._kept, self._start = torch.cat(parts), start
+        return self._kept
+
+
+def choose_precision(precision: Precision, device: str = "cpu") -> Literal["float32", "bfloat16"]:
+    """The precision to compute in.
+
+    bfloat16 is off by up to 0.1 mm on the lips, which a bake with a limit of 0.02 mm would store faithfully: "auto" is
+    float32. On a processor without bfloat16 arithmetic (AVX-512 BF16 or AMX) it would be slower, so float32 is taken.
+
+    Raises:
+        ValueError: no such precision.
+    """
+    if precision not in ("auto", "float32", "bfloat16"):
+        raise ValueError(f"expected auto, float32 or bfloat16, got {precision!r}")
+    if precision != "bfloat16":
+        return "float32"
+    if device == "cpu" and not has_fast_bfloat16():
+        logger.warning("this processor has no bfloat16 arithmetic: computing in float32")
+        return "float32"
+    return "bfloat16"
+
+
+def has_fast_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 matrices in hardware."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def _validate_encoder(model: MMTalker, encoder: SpeechEncoder) -> None:
+    config = model.config
+    if encoder.feature_size != config.feature_size or encoder.name != config.speech_encoder:
+        raise BackendError(
+            f"the MMTalker weights were trained on {config.feature_size} features of '{config.speech_encoder}', but "
+            f"the speech encoder is '{encoder.name}' with {encoder.feature_size}. Choose the encoder that belongs to "
+            "the weights, or train weights for this one."
+        )
+
+
+def _validate_head(model: MMTalker, head: Head) -> None:
+    triangles = model.template_triangles.cpu().numpy()  # type: ignore[union-attr, operator]
+    vertices = model.template_vertices.cpu().numpy()  # type: ignore[union-attr, operator]
+    same = triangles.shape == head.skin_triangles.shape and bool((triangles == head.skin_triangles).all())
+    if not same or np.abs(vertices - head.vertices[: head.num_skin_vertices]).max() > HEAD_TOLERANCE_M:
+        raise BackendError(
+            "the MMTalker weights belong to another head than the one that ships with this version. "
+            "Install the extension again, or train the weights again."
+        )
