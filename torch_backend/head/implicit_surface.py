@@ -105,16 +105,18 @@ def _skull_and_jaw(points: Array) -> Array:
 def _eye_sockets_and_brow(points: Array, field: Array) -> Array:
     field = smooth_intersection(field, -ellipsoid(points, (3.1, 9.55, -0.05), (1.9, 1.6, 1.15)), 1.3)
     field = smooth_intersection(field, -ellipsoid(points, (1.55, 9.75, 0.1), (0.5, 0.9, 0.9)), 0.9)
-    brow = bezier_tube(points, [(0.7, 8.75, 1.75), (3.0, 8.75, 2.6), (5.3, 6.0, 1.1)], (0.6, 0.55))
-    return smooth_union(field, brow, 1.0)
+    brow = bezier_tube(points, [(0.7, 8.75, 1.75), (3.0, 8.75, 2.6), (5.2, 6.1, 1.3)], (0.55, 0.25))
+    return smooth_union(field, brow, 1.2)
 
 
 def _neck(points: Array) -> Array:
-    throat = capsule(points, (0, -1.4, -5), (0, -2.8, -20), (4.5, 5.2))
+    throat = capsule(points, (0, -0.9, -6), (0, -2.8, -20), (4.6, 5.2))
     cord = capsule(points, (4.0, -2.2, -4.5), (1.6, 1.6, -18), (1.0, 0.9))
     nape = capsule(points, (0, -3.2, -3), (0, -4.2, -20), (3.6, 4.2))
     neck = smooth_union(smooth_union(throat, cord, 1.2), nape, 1.5)
-    return smooth_union(neck, ellipsoid(points, (0, 1.7, -14.0), (1.1, 1.1, 1.5)), 1.2)
+    neck = smooth_union(neck, ellipsoid(points, (0, 2.0, -14.0), (1.1, 1.1, 1.6)), 1.4)
+    under_chin = ellipsoid(points, (0, 3.6, -10.0), (2.2, 2.4, 1.1))
+    return smooth_union(neck, under_chin, 1.6)
 
 
 def _nose(points: Array) -> Array:
@@ -123,7 +125,7 @@ def _nose(points: Array) -> Array:
     tip = np.linalg.norm(points - np.array([0.0, 10.70, -3.35]), axis=-1) - 0.86
     nose = smooth_union(nose, tip, 0.5)
     nose = smooth_union(nose, ellipsoid(points, (0.42, 10.80, -3.5), (0.5, 0.5, 0.5)), 0.35)
-    nose = smooth_union(nose, ellipsoid(points, (1.15, 9.75, -3.75), (0.66, 0.95, 0.62)), 0.38)
+    nose = smooth_union(nose, ellipsoid(points, (1.18, 9.80, -3.78), (0.68, 0.95, 0.64)), 0.34)
     return smooth_union(nose, capsule(points, (0, 10.5, -3.9), (0, 9.6, -4.55), (0.32, 0.42)), 0.35)
 
 
@@ -154,7 +156,7 @@ def skin_field(points: ArrayLike) -> Array:
     field = smooth_union(field, _neck(half), 2.6)
     field = smooth_union(field, _nose(half), 0.7)
     front = _front_mask(f)
-    wing_crease = 0.10 * np.exp(-(((x - 1.95) / 0.28) ** 2) - ((z + 3.6) / 0.6) ** 2)
+    wing_crease = 0.16 * np.exp(-(((x - 1.98) / 0.26) ** 2) - ((z + 3.65) / 0.65) ** 2)
     cheek_pad = 0.10 * frontal_ridge(x, z, (2.6, -4.3), (3.7, -6.4), 0.7)
     nasolabial_fold = 0.14 * frontal_ridge(x, z, (2.0, -4.0), (3.15, -6.7), 0.32)
     field = field + front * (wing_crease - profile.lip_relief(x, z) - cheek_pad + nasolabial_fold)

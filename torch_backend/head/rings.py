@@ -200,7 +200,10 @@ def ear_rings() -> tuple[list[Array], Array]:
         return EAR_CENTER + np.stack([h, s, v], axis=-1) @ axes
 
     v_rim = 3.15 * np.sin(phase)
-    s_rim = np.minimum(np.cos(phase) * _ear_half_width(v_rim), 1.45)
+    # A lobe rounder than an ellipse's end.
+    roundness = np.where(v_rim < 0, 0.72, 1.0)
+    s_rim = np.sign(np.cos(phase)) * np.abs(np.cos(phase)) ** roundness * _ear_half_width(v_rim)
+    s_rim = np.minimum(s_rim, 1.45)
     # Towards the front the back rings collapse on the attachment, so the ear grows out of the cheek.
     attached = smoothstep(s_rim, 0.35, 1.25)
     s_attach = (0.55 + 0.95 * np.cos(phase)) * (1 - attached) + (s_rim + 0.12) * attached

@@ -1,0 +1,132 @@
+"""Skin colours of the built-in head as functions of the rest position and a few per-vertex scalars.
+
+Evaluate on the mean head's rest positions, whatever the identity: the colours stay where the features are. They may be
+evaluated at any density, from mesh vertices to the texels of a large texture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torch_backend.head.author_space import Array, backend_to_author, smoothstep
+from torch_backend.head.profile_curves import MOUTH_HALF_WIDTH, lip_lines
+from torch_backend.head.skin_labels import APPEARANCE_FIELDS
+
+Color = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class SkinPalette:
+    """Linear RGB of the skin and what grows on it."""
+
+    skin: Color = (0.70, 0.45, 0.35)
+    flush: Color = (0.68, 0.30, 0.24)
+    """Colour that cheeks, nose tip and ears lean to."""
+    lips: Color = (0.53, 0.20, 0.18)
+    mouth: Color = (0.46, 0.15, 0.14)
+    """Inside of the lips and the mouth."""
+    hair: Color = (0.085, 0.052, 0.035)
+    brows: Color = (0.10, 0.06, 0.04)
+    lashes: Color = (0.04, 0.025, 0.02)
+    caruncle: Color = (0.60, 0.26, 0.23)
+    nostril: Color = (0.10, 0.03, 0.025)
+
+
+DEFAULT_PALETTE = SkinPalette()
+
+
+def skin_color(
+    rest_positions: NDArray[np.floating], fields: NDArray[np.floating], palette: SkinPalette = DEFAULT_PALETTE
+) -> NDArray[np.float32]:
+    """Return the skin's albedo.
+
+    Args:
+        rest_positions: (n, 3) positions on the mean head's skin at rest, backend metres.
+        fields: (n, 7) the scalars of skin_labels.APPEARANCE_FIELDS at the same points, interpolated from
+            Head.appearance_fields.
+        palette: the colours.
+
+    Returns:
+        (n, 3) linear RGB in 0..1.
+
+    Raises:
+        ValueError: when the shapes do not belong together.
+    """
+    if rest_positions.ndim != 2 or fields.shape != (len(rest_positions), len(APPEARANCE_FIELDS)):
+        raise ValueError(
+            f"expected positions (n, 3) and fields (n, {len(APPEARANCE_FIELDS)}), "
+            f"got {rest_positions.shape} and {fields.shape}"
+        )
+    points = backend_to_author(rest_positions)
+    scalar = {name: np.clip(fields[:, i].astype(np.float64), 0.0, 1.0) for i, name in enumerate(APPEARANCE_FIELDS)}
+    color = np.tile(np.array(palette.skin), (len(points), 1)) * _mottling(points)[:, None]
+    color = _mix(color, palette.flush, 0.5 * _flush(points, scalar["ear"]))
+    color = _mix(color, palette.lips, 0.75 * _vermilion(points))
+    color = _mix(color, palette.hair, _scalp_hair(points, scalar["ear"]))
+    color = _mix(color, palette.brows, 0.8 * brow_density(points))
+    color = _mix(color, palette.mouth, np.clip(1.2 * scalar["mouth_lining"], 0.0, 1.0))
+    color = _mix(color, palette.caruncle, 0.5 * scalar["lid_margin"])
+    lashes = np.clip(scalar["upper_lashes"] ** 1.5 + 0.35 * scalar["lower_lashes"] ** 1.5, 0.0, 1.0)
+    color = _mix(color, palette.lashes, 0.9 * lashes)
+    color = _mix(color, palette.caruncle, 0.7 * scalar["caruncle"])
+    color = _mix(color, palette.nostril, 0.9 * scalar["nostril"])
+    return np.clip(color, 0.0, 1.0).astype(np.float32)
+
+
+def _mix(color: Array, other: Color, share: Array) -> Array:
+    return color * (1.0 - share[:, None]) + np.array(other) * share[:, None]
+
+
+def _mottling(points: Array) -> Array:
+    """Return a faint uneven brightness (n,) of the skin, about +-4 %."""
+    x, f, z = points.T
+    coarse = np.sin(1.7 * x + 0.9 * z) * np.sin(1.3 * f - 1.1 * z)
+    fine = np.sin(6.1 * x + 4.3 * f) * np.sin(5.3 * z - 3.7 * f)
+    return 1.0 + 0.025 * coarse + 0.015 * fine
+
+
+def _blob(points: Array, center: Color, radii: Color) -> Array:
+    distance = (np.abs(points) * [1, 0, 0] + points * [0, 1, 1] - np.array(center)) / np.array(radii)
+    return np.exp(-(distance**2).sum(axis=1))
+
+
+def _flush(points: Array, ear: Array) -> Array:
+    cheek = 0.55 * _blob(points, (4.2, 6.8, -3.2), (1.9, 2.5, 1.7))
+    tip = 0.55 * _blob(points, (0.0, 11.0, -3.5), (1.4, 1.6, 1.0))
+    chin = 0.25 * _blob(points, (0.0, 9.2, -9.8), (1.6, 1.5, 1.2))
+    under_eye = 0.25 * _blob(points, (3.1, 8.2, -1.2), (1.4, 1.5, 0.5))
+    return np.clip(cheek + tip + chin + under_eye + 0.45 * ear, 0.0, 1.0)
+
+
+def _vermilion(points: Array) -> Array:
+    x, f, z = points.T
+    _, upper, lower = lip_lines(x)
+    inside = np.minimum(upper - z, z - lower)
+    within = smoothstep(MOUTH_HALF_WIDTH + 0.12 - np.abs(x), 0.0, 0.2)
+    return within * (f > 7.0) / (1.0 + np.exp(-np.clip(inside / 0.05, -60.0, 60.0)))
+
+
+def brow_density(points: Array) -> Array:
+    """Return how densely the eyebrows cover author-space points (n, 3), 0..1."""
+    x, f, z = np.abs(points[:, 0]), points[:, 1], points[:, 2]
+    along = np.clip((x - 1.45) / (5.2 - 1.45), 0.0, 1.0)
+    middle = 1.72 + 0.92 * np.sin(np.pi * 0.78 * along**0.9)
+    thickness = 0.34 - 0.20 * along
+    strip = np.exp(-(((z - middle) / thickness) ** 4))
+    ends = smoothstep(x, 1.25, 1.75) * (1.0 - smoothstep(x, 4.8, 5.3))
+    # Hairs lean outwards; the stroke pattern leaves gaps, denser in the middle.
+    strokes = 0.72 + 0.28 * np.sin(34.0 * (x - 0.75 * (z - middle)) + 2.0 * np.sin(9.0 * z))
+    return strip * ends * strokes * (f > 4.0)
+
+
+def _scalp_hair(points: Array, ear: Array) -> Array:
+    x, f, z = np.abs(points[:, 0]), points[:, 1], points[:, 2]
+    line = np.interp(f, [-3.2, -2.4, 0.6, 1.6, 3.6, 5.0, 7.0, 9.0], [-5.2, -1.5, -1.2, 1.5, 3.2, 5.2, 6.3, 6.6])
+    line = line + 0.10 * np.sin(2.1 * x) + 0.06 * np.sin(5.3 * x + 3.0 * f)
+    cover = 1.0 / (1.0 + np.exp(-np.clip((z - line) / 0.38, -60.0, 60.0))) * (1.0 - np.clip(1.3 * ear, 0.0, 1.0))
+    grain = 0.25 * np.sin(9.0 * x + 7.3 * z) * np.sin(8.1 * f - 5.7 * z)
+    grain = grain + 0.25 * np.sin(23.0 * x + 17.0 * f) * np.sin(19.0 * z - 11.0 * f)
+    return cover * (0.86 + 0.12 * grain)

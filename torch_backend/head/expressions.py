@@ -1,0 +1,169 @@
+"""The 52 ARKit blendshapes of the skin, each from named motions of jaw, lips, lids and patches (author space, cm).
+
+One-sided shapes are authored on the left and mirrored, so left and right agree exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from blender_talkhead.facial.blendshapes import ARKIT_BLENDSHAPES
+from torch_backend.head.author_space import Array
+from torch_backend.head.blink import move_lids
+from torch_backend.head.field_solver import FieldSolver
+from torch_backend.head.jaw import CORNER_PULL, JAW_SHIFT, compute_jaw_weights, open_jaw
+from torch_backend.head.lip_field import LipField, LipMove, Vector
+from torch_backend.head.skin_labels import NOT_ON_RING, SkinLabels
+
+LID_RING_SHARE = (0.0, 0.0, 0.0, 0.0, 0.2, 0.45, 0.7, 0.9, 1.0)
+"""How much of a patch's motion each eyelid ring takes, from the lid's inside outwards: patches must not open lids."""
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A Gaussian patch of skin that moves as one: centre, radii and displacement (cm), on the left side."""
+
+    center: Vector
+    radii: Vector
+    offset: Vector
+
+
+class ExpressionBuilder:
+    """Builds displacements (V, 3) of the skin for each blendshape."""
+
+    def __init__(self, labels: SkinLabels, normals: Array) -> None:
+        self._labels = labels
+        self._vertices = labels.vertices
+        self._solver = FieldSolver(labels.vertices, labels.triangles)
+        self._lips = LipField(labels, self._solver)
+        self.jaw_weights = compute_jaw_weights(labels, normals, self._solver)
+        share = np.ones(len(self._vertices))
+        for ring, value in enumerate(LID_RING_SHARE):
+            share[labels.eyelid_ring == ring] = value
+        share[(labels.mouth_ring > NOT_ON_RING) & (labels.mouth_ring < 0)] = 0.0
+        self._patch_share = share
+
+    def patch(self, *patches: Patch, side: int = 1) -> Array:
+        """Return the sum of Gaussian patches on the left (side 1) or both sides (side 0)."""
+        total = np.zeros_like(self._vertices)
+        for one in patches:
+            for sign in (1.0, -1.0) if side == 0 else (1.0,):
+                flip = np.array([sign, 1.0, 1.0])
+                distance = (self._vertices - np.array(one.center) * flip) / np.array(one.radii)
+                weight = np.exp(-(distance**2).sum(axis=1)) * self._patch_share
+                total += weight[:, None] * np.array(one.offset) * flip
+        return total
+
+    def jaw(self, rigid: Array) -> Array:
+        """Return a rigid motion's displacements (V, 3) weighted by the jaw weights."""
+        return rigid * self.jaw_weights[:, None]
+
+    def build(self) -> dict[str, Array]:
+        """Return displacements (V, 3) of all 52 blendshapes by name."""
+        left = {**self._brow_and_eye_shapes(), **self._cheek_and_nose_shapes(), **self._mouth_side_shapes()}
+        shapes = self._whole_mouth_shapes()
+        for stem, offsets in left.items():
+            shapes[stem + "Left"] = offsets
+            shapes[stem + "Right"] = self._mirrored(offsets)
+        shapes["browInnerUp"] = self._symmetric(
+            self.patch(Patch((1.6, 9.4, 2.2), (1.5, 2.0, 1.4), (0.05, -0.05, 0.60)), side=0)
+        )
+        shapes["tongueOut"] = np.zeros_like(self._vertices)
+        return {name: shapes[name] for name in ARKIT_BLENDSHAPES}
+
+    def _mirrored(self, offsets: Array) -> Array:
+        return offsets[self._labels.mirror] * np.array([-1.0, 1.0, 1.0])
+
+    def _symmetric(self, offsets: Array) -> Array:
+        return 0.5 * (offsets + self._mirrored(offsets))
+
+    def _lids(self, amount: float, **options: bool | float) -> Array:
+        return move_lids(self._vertices, amount, 1, **options)  # type: ignore[arg-type]
+
+    def _brow_and_eye_shapes(self) -> dict[str, Array]:
+        lower_lid = self._lids(1.0, upper=False, meeting=0.40)
+        no_motion = np.zeros_like(self._vertices)
+        return {
+            "browDown": self.patch(
+                Patch((2.0, 9.3, 2.1), (1.7, 2.0, 1.1), (-0.22, 0.05, -0.50)),
+                Patch((4.2, 8.3, 2.5), (1.5, 2.0, 1.0), (0.0, 0.0, -0.30)),
+            ),
+            "browOuterUp": self.patch(Patch((4.3, 8.2, 2.6), (1.9, 2.5, 1.4), (0.0, -0.10, 0.62))),
+            "eyeBlink": self._lids(1.0),
+            "eyeSquint": lower_lid
+            + self._lids(0.18)
+            + self.patch(Patch((3.4, 7.9, -1.6), (1.6, 2.0, 1.0), (0.0, 0.06, 0.18))),
+            "eyeWide": self._lids(-0.30) + self.patch(Patch((3.2, 8.5, 2.4), (1.9, 2.0, 1.0), (0.0, 0.0, 0.16))),
+            "eyeLookDown": self._lids(0.34, meeting=0.0, overlap=False) - 0.25 * lower_lid,
+            "eyeLookUp": self._lids(-0.16),
+            "eyeLookIn": no_motion,
+            "eyeLookOut": no_motion,
+        }
+
+    def _cheek_and_nose_shapes(self) -> dict[str, Array]:
+        return {
+            "cheekSquint": self.patch(Patch((3.6, 7.6, -2.2), (1.7, 2.2, 1.4), (0.05, 0.18, 0.52)))
+            + 0.55 * self._lids(1.0, upper=False, meeting=0.35),
+            "noseSneer": self.patch(
+                Patch((1.4, 9.9, -3.6), (0.9, 1.3, 1.0), (0.10, -0.02, 0.44)),
+                Patch((2.0, 9.2, -3.4), (1.0, 1.6, 1.8), (0.0, 0.10, 0.26)),
+                Patch((1.6, 9.6, -5.3), (1.0, 1.4, 0.7), (0.0, 0.05, 0.16)),
+            ),
+        }
+
+    def _mouth_side_shapes(self) -> dict[str, Array]:
+        lips = self._lips
+        smile = LipMove(upper=(0, -0.06, 0.10), lower=(0, -0.06, 0.10), corner=(0.66, -0.34, 0.64), fullness=3.0)
+        return {
+            "mouthSmile": lips.move(smile, side=1)
+            + self.patch(
+                Patch((3.8, 7.4, -4.2), (1.7, 2.2, 1.7), (0.28, 0.24, 0.42)),
+                Patch((3.5, 7.9, -2.4), (1.5, 2.0, 1.1), (0.0, 0.06, 0.14)),
+            ),
+            "mouthFrown": lips.move(LipMove(corner=(0.12, -0.05, -0.62)), side=1),
+            "mouthDimple": lips.move(LipMove(corner=(0.40, -0.44, 0.05)), side=1),
+            "mouthStretch": lips.stretch(out=0.70, back=-0.45, up=-0.18, thin=0.15, side=1),
+            "mouthUpperUp": lips.move(LipMove(upper=(0, 0.06, 0.48), corner=(0, 0, 0.10)), side=1)
+            + self.patch(Patch((2.3, 9.2, -4.4), (1.0, 1.4, 1.0), (0.05, 0.08, 0.15))),
+            "mouthLowerDown": lips.move(LipMove(lower=(0.05, 0.02, -0.50), corner=(0, 0, -0.08)), side=1),
+            "mouthPress": lips.move(LipMove(press=1.0), side=1),
+        }
+
+    def _whole_mouth_shapes(self) -> dict[str, Array]:
+        lips, vertices = self._lips, self._vertices
+        symmetric: dict[str, Callable[[], Array]] = {
+            "jawOpen": lambda: self.jaw(open_jaw(vertices)) + lips.narrow(*CORNER_PULL),
+            "jawForward": lambda: self.jaw(np.tile([0.0, JAW_SHIFT, 0.0], (len(vertices), 1))),
+            "mouthFunnel": lambda: lips.pucker(0.62, forward=0.75, part=0.62, evert=0.5),
+            "mouthPucker": lambda: lips.pucker(1.0, forward=0.75, part=0.0, evert=0.25),
+            "mouthRollLower": lambda: lips.move(LipMove(roll_lower=0.55)),
+            "mouthRollUpper": lambda: lips.move(LipMove(roll_upper=0.50)),
+            "mouthShrugLower": lambda: (
+                lips.move(LipMove(lower=(0, 0.22, 0.30), upper=(0, 0.12, 0.30)))
+                + self.patch(Patch((0.0, 9.7, -9.4), (1.8, 1.4, 0.85), (0.0, 0.06, 0.30)))
+            ),
+            "mouthShrugUpper": lambda: lips.move(LipMove(upper=(0, 0.16, 0.30))),
+            "cheekPuff": lambda: (
+                self.patch(Patch((3.9, 6.4, -6.2), (1.9, 2.4, 2.0), (0.62, 0.42, 0.0)), side=0)
+                + lips.move(LipMove(press=0.5))
+            ),
+        }
+        shapes = {name: self._symmetric(make()) for name, make in symmetric.items()}
+        shapes["mouthClose"] = self._symmetric(lips.seal(shapes["jawOpen"]))
+        self._seal_exactly(shapes)
+        shapes["jawLeft"] = self.jaw(np.tile([JAW_SHIFT, 0.0, 0.0], (len(vertices), 1)))
+        shapes["mouthLeft"] = lips.shift(1)
+        shapes["jawRight"] = self._mirrored(shapes["jawLeft"])
+        shapes["mouthRight"] = self._mirrored(shapes["mouthLeft"])
+        return shapes
+
+    def _seal_exactly(self, shapes: dict[str, Array]) -> None:
+        """Remove the rounding left on the contact ring after the seal's interpolation and symmetrization."""
+        upper, lower = self._labels.contact_pairs.T
+        posed = shapes["jawOpen"] + shapes["mouthClose"]
+        rest = posed[upper] - posed[lower]
+        shapes["mouthClose"][upper] -= 0.5 * rest
+        shapes["mouthClose"][lower] += 0.5 * rest
