@@ -1,0 +1,61 @@
+"""Which heads a file holds, and their removal."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import bpy
+
+from ..scene.timeline import remove_strips, strips_of_head
+from .mesh_cache import cache_path
+from .provenance import read_provenance, take_action
+
+
+def list_heads() -> list[dict[str, Any]]:
+    """Return, for every object with a take, its name, action, cache and provenance."""
+    heads = []
+    for item in bpy.data.objects:
+        action = take_action(item) if item.type == "MESH" else None
+        if action is not None:
+            heads.append(
+                {
+                    "object": item.name,
+                    "action": action.name,
+                    "cache": cache_path(item),
+                    "provenance": read_provenance(action),
+                }
+            )
+    return heads
+
+
+def remove_head(head: Any) -> None:
+    """Remove an object with all its takes (kept ones too), their sound strips and the materials only it used."""
+    name = head.name
+    for scene in bpy.data.scenes:
+        remove_strips(scene, strips_of_head(scene, name))
+    meshes = [mesh for mesh in bpy.data.meshes if mesh is head.data or _is_old_take(mesh, name)]
+    actions = [action for action in bpy.data.actions if _belongs_to(action, name)]
+    materials = {material.name for material in head.data.materials if material is not None}
+    images = {image.name for image in bpy.data.images if image.users > 0}
+    bpy.data.batch_remove([head, *meshes, *actions])
+    bpy.data.batch_remove([item for item in bpy.data.materials if item.name in materials and item.users == 0])
+    bpy.data.batch_remove([item for item in bpy.data.images if item.name in images and item.users == 0])
+    bpy.data.batch_remove([sound for sound in bpy.data.sounds if sound.users == 0])
+
+
+def _belongs_to(action: Any, name: str) -> bool:
+    return read_provenance(action) is not None and _is_numbered(action.name, f"{name} speech")
+
+
+def _is_old_take(mesh: Any, name: str) -> bool:
+    """Whether a mesh is kept from an earlier take of the object: only a fake user holds it, and its action is ours."""
+    if mesh.users > 1 or not mesh.use_fake_user or mesh.shape_keys is None:
+        return False
+    animation = mesh.shape_keys.animation_data
+    return animation is not None and animation.action is not None and _belongs_to(animation.action, name)
+
+
+def _is_numbered(name: str, base: str) -> bool:
+    """Whether `name` is `base`, or `base` with the number Blender appends."""
+    return re.fullmatch(re.escape(base) + r"(\.\d{3,})?", name) is not None

@@ -1,0 +1,128 @@
+"""The two bakes that live inside the .blend: few signed basis keys, or one absolute key a frame."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import bpy
+import numpy as np
+from numpy.typing import NDArray
+
+from ..facial.timing import resample_positions
+from ..scene.actions import new_action, write_fcurve
+from .motion_basis import MotionBasis
+from .scene_frames import SceneFrames, split_positions
+
+BASIS_KEY = "Basis"
+_BASIS_NAME = "Speech {:03d}"
+_FRAME_NAME = "Frame {:06d}"
+_OWN_NAMES = re.compile(r"(Speech \d{3,}|Frame \d{6,})(\.\d{3})?")
+
+
+def write_basis_keys(
+    carrier: Any, basis: MotionBasis, rest: NDArray[np.float32], frame_rate: float, scene_rate: float, start: int
+) -> Any:
+    """Put a motion on an object as signed shape keys with one F-Curve each.
+
+    The slider range is -1..1 and every weight lies within it, so Blender limits none. Between the clip's frames the
+    weights are interpolated linearly, which is the linear interpolation of the clip itself.
+
+    Args:
+        carrier: the object whose mesh gets the keys.
+        basis: shapes and weights at the clip's own rate.
+        rest: (V, 3) rest positions, Blender's axes.
+        frame_rate: frames per second of the clip.
+        scene_rate: frames per second of the scene.
+        start: scene frame at which the clip begins.
+
+    Returns:
+        The new Action, assigned to the mesh's shape keys.
+    """
+    keys = _ensure_basis_key(carrier)
+    keys.use_relative = True
+    names = []
+    for number, shape in enumerate(basis.shapes, start=1):
+        key = carrier.shape_key_add(name=_BASIS_NAME.format(number), from_mix=False)
+        key.slider_min, key.slider_max = -1.0, 1.0
+        key.points.foreach_set("co", (rest + shape).astype(np.float32).reshape(-1))
+        names.append(key.name)
+    positions = resample_positions(len(basis.weights), frame_rate, scene_rate)
+    weights = resample_rows(basis.weights, positions)
+    scene_frames = start + np.arange(len(positions), dtype=np.float64)
+    action, fcurves = new_action(keys, f"{carrier.name} speech")
+    for column, name in enumerate(names):
+        path = f'key_blocks["{bpy.utils.escape_identifier(name)}"].value'
+        write_fcurve(fcurves, path, scene_frames, weights[:, column])
+    return action
+
+
+def write_frame_keys(
+    carrier: Any,
+    frames: SceneFrames,
+    rest: NDArray[np.float32],
+    start: int,
+    report: Callable[[float], None] = lambda fraction: None,
+) -> Any:
+    """Put a motion on an object as one absolute shape key a scene frame, played by one curve of eval_time.
+
+    Args:
+        carrier: the object; its mesh has no shape keys of the user's.
+        frames: the motion at the scene's rate.
+        rest: (V, 3) rest positions, Blender's axes.
+        start: scene frame at which the clip begins.
+        report: called with the done fraction, 0..1.
+
+    Returns:
+        The new Action, assigned to the mesh's shape keys.
+    """
+    keys = _ensure_basis_key(carrier)
+    for first, offsets in frames.chunks():
+        for row, positions in enumerate(rest + offsets):
+            key = carrier.shape_key_add(name=_FRAME_NAME.format(first + row), from_mix=False)
+            key.points.foreach_set("co", np.ascontiguousarray(positions, np.float32).reshape(-1))
+        report((first + len(offsets)) / len(frames))
+    keys.use_relative = False
+    key_times = np.empty(len(keys.key_blocks), np.float32)
+    # Each key's own time is read back: it drifts from a multiple of 10 in float32, and frame t must hit it exactly.
+    keys.key_blocks.foreach_get("frame", key_times)
+    action, fcurves = new_action(keys, f"{carrier.name} speech")
+    scene_frames = start + np.arange(len(frames), dtype=np.float64)
+    write_fcurve(fcurves, "eval_time", scene_frames, key_times[1:])
+    return action
+
+
+def resample_rows(rows: NDArray[np.float32], positions: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Interpolate rows (T, K) linearly at fractional row numbers (N,); returns (N, K)."""
+    before, blend = split_positions(positions)
+    after = np.minimum(before + 1, len(rows) - 1)
+    weights = blend[:, None]
+    return (rows[before] * (1 - weights) + rows[after] * weights).astype(np.float32)
+
+
+def foreign_keys(mesh: Any) -> list[str]:
+    """Return the names of the shape keys that TalkHead did not make, the basis apart."""
+    if mesh.shape_keys is None:
+        return []
+    names = [key.name for key in mesh.shape_keys.key_blocks[1:]]
+    return [name for name in names if not _OWN_NAMES.fullmatch(name)]
+
+
+def remove_own_keys(carrier: Any) -> None:
+    """Remove the shape keys that TalkHead made; the user's stay, relative to their basis."""
+    keys = carrier.data.shape_keys
+    if keys is None:
+        return
+    if not foreign_keys(carrier.data):
+        carrier.shape_key_clear()
+        return
+    for key in reversed([key for key in keys.key_blocks[1:] if _OWN_NAMES.fullmatch(key.name)]):
+        carrier.shape_key_remove(key)
+    keys.use_relative = True
+
+
+def _ensure_basis_key(carrier: Any) -> Any:
+    if carrier.data.shape_keys is None:
+        carrier.shape_key_add(name=BASIS_KEY, from_mix=False)
+    return carrier.data.shape_keys

@@ -1,0 +1,186 @@
+"""Options of the headless command, checked before anything starts (no bpy: `--help` answers at once)."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+METHODS = ("mmtalker", "facetalk", "hicode", "fg3dgs")
+SHIPPED_METHOD = "mmtalker"
+BAKE_MODES = ("basis", "per-frame", "cache")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+MIN_VERTICES, MAX_VERTICES = 500, 50_000
+MIN_FPS, MAX_FPS = 1.0, 240.0
+MIN_START, MAX_START = -100_000, 1_000_000
+MAX_SEED = 2**32 - 1
+
+_FACETALK_OPTIONS = ("surface", "grid", "takes", "guidance")
+_AVATAR_OPTIONS = ("avatar",)
+
+
+@dataclass(frozen=True)
+class AnimateOptions:
+    """Options of `animate`, resolved: paths are absolute, None means not given."""
+
+    audio: Path
+    file: Path | None
+    target: str | None
+    vertices: int | None
+    identity: str | None
+    bake: str
+    start: int
+    fps: float | None
+    seed: int | None
+    device: str
+    output: Path | None
+    preview: Path | None
+    json: bool
+
+
+@dataclass(frozen=True)
+class RemoveOptions:
+    """Options of `remove`."""
+
+    name: str
+    file: Path | None
+    output: Path | None
+    json: bool
+
+
+@dataclass(frozen=True)
+class InfoOptions:
+    """Options of `info`."""
+
+    file: Path | None
+    json: bool
+
+
+Options = AnimateOptions | RemoveOptions | InfoOptions
+
+
+def parse_options(arguments: Sequence[str], program: str = "talkhead") -> Options:
+    """Parse and check the arguments after the command's name.
+
+    Raises:
+        SystemExit: code 2 with a message on stderr for a wrong option; code 0 after --help.
+    """
+    parser, animate = _build_parsers(program)
+    values = parser.parse_args(list(arguments))
+    if values.command == "remove":
+        return RemoveOptions(values.name, _absolute(values.file), _absolute(values.output), values.json)
+    if values.command == "info":
+        return InfoOptions(_absolute(values.file), values.json)
+    _check_animate(animate, values)
+    return AnimateOptions(
+        audio=values.audio.absolute(),
+        file=_absolute(values.file),
+        target=values.target,
+        vertices=values.vertices,
+        identity=values.identity,
+        bake=values.bake,
+        start=values.start,
+        fps=values.fps,
+        seed=values.seed,
+        device=values.device,
+        output=_absolute(values.output),
+        preview=_absolute(values.preview),
+        json=values.json,
+    )
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return None if path is None else path.absolute()
+
+
+def _check_animate(parser: argparse.ArgumentParser, values: argparse.Namespace) -> None:
+    if values.method != SHIPPED_METHOD:
+        parser.error(f"--method {values.method} is not in this version of TalkHead, which ships {SHIPPED_METHOD}")
+    for names, owner in ((_FACETALK_OPTIONS, "FaceTalk"), (_AVATAR_OPTIONS, "HiCoDe and FG-3DGS")):
+        for name in names:
+            if getattr(values, name) is not None:
+                parser.error(f"--{name} belongs to {owner}, not to --method {values.method}")
+    if values.output is None and values.file is None and values.preview is None:
+        parser.error("nothing to write: give --output FILE.blend or --preview FILE.png|FILE.mp4")
+    if values.bake == "cache" and values.output is None and values.file is None:
+        parser.error("--bake cache needs --output FILE.blend: the cache lies beside it")
+
+
+def _build_parsers(program: str) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    """Return the whole parser and that of `animate`."""
+    parser = argparse.ArgumentParser(prog=program, description="Turn recorded speech into facial animation.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    animate = commands.add_parser(
+        "animate", help="animate a head from a recording", description="Animate a head from a recording."
+    )
+    _add_animate_options(animate)
+    remove = commands.add_parser("remove", help="remove an animated head, its takes, sound and cache from a file")
+    remove.add_argument("name", metavar="NAME", help="object to remove")
+    remove.add_argument("--output", type=_path_with((".blend",)), metavar="FILE.blend", help="default: the same file")
+    info = commands.add_parser("info", help="print versions, the backend's state and the heads in a file")
+    for command in (animate, remove, info):
+        command.add_argument("--file", type=Path, metavar="FILE.blend", help="open this file first")
+        command.add_argument("--json", action="store_true", help="one JSON object a line on stdout (docs/protocol.md)")
+    return parser, animate
+
+
+def _add_animate_options(parser: argparse.ArgumentParser) -> None:
+    add: Callable[..., Any] = parser.add_argument
+    add("audio", type=Path, metavar="AUDIO", help="recording, in any format that FFmpeg reads")
+    add("--method", choices=METHODS, default=SHIPPED_METHOD)
+    add("--target", metavar="NAME", help="an object in the file, from an earlier take; without it a new head is made")
+    add(
+        "--vertices",
+        type=_integer_within(MIN_VERTICES, MAX_VERTICES),
+        metavar="M",
+        help=f"MMTalker: vertices of the skin, {MIN_VERTICES} to {MAX_VERTICES}",
+    )
+    add("--identity", metavar="NAME|SEED", help="identity of the built-in head")
+    add("--bake", choices=BAKE_MODES, default="basis")
+    add("--start", type=_integer_within(MIN_START, MAX_START), default=1, metavar="FRAME", help="default 1")
+    add("--fps", type=_frame_rate, metavar="RATE", help="frame rate of a new scene, such as 24, 25 or 29.97")
+    add("--seed", type=_integer_within(0, MAX_SEED), metavar="N")
+    add("--device", choices=DEVICES, default="auto")
+    add("--output", type=_path_with((".blend",)), metavar="FILE.blend")
+    add("--preview", type=_path_with((".png", ".mp4")), metavar="FILE.png|FILE.mp4")
+    add("--surface", choices=("tracked", "sequence"), help="FaceTalk; not in this version")
+    add("--grid", type=int, metavar="N", help="FaceTalk; not in this version")
+    add("--takes", type=int, metavar="N", help="FaceTalk; not in this version")
+    add("--guidance", type=float, metavar="W", help="FaceTalk; not in this version")
+    add("--avatar", type=Path, metavar="DIR", help="HiCoDe and FG-3DGS; not in this version")
+
+
+def _integer_within(lowest: int, highest: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}") from None
+        if not lowest <= value <= highest:
+            raise argparse.ArgumentTypeError(f"expected {lowest} to {highest}, got {value}")
+        return value
+
+    return parse
+
+
+def _frame_rate(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected frames per second, got {text!r}") from None
+    if not (math.isfinite(value) and MIN_FPS <= value <= MAX_FPS):
+        raise argparse.ArgumentTypeError(f"expected {MIN_FPS:g} to {MAX_FPS:g} frames per second, got {text}")
+    return value
+
+
+def _path_with(suffixes: tuple[str, ...]) -> Callable[[str], Path]:
+    def parse(text: str) -> Path:
+        path = Path(text)
+        if path.suffix.lower() not in suffixes:
+            raise argparse.ArgumentTypeError(f"expected a file name ending in {' or '.join(suffixes)}, got {text!r}")
+        return path
+
+    return parse

@@ -1,0 +1,49 @@
+"""F-Curves in bulk, on one action a take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bpy
+import numpy as np
+from numpy.typing import NDArray
+
+from ..compat import ensure_fcurves
+
+_LINEAR = 1
+
+
+def new_action(data_block: Any, name: str) -> tuple[Any, Any]:
+    """Give a data-block a new action. The one it had stays in the file, held by a fake user.
+
+    Returns:
+        The action, and the collection that its F-Curves are created in.
+    """
+    animation = data_block.animation_data
+    if animation is not None and animation.action is not None:
+        animation.action.use_fake_user = True
+    action = bpy.data.actions.new(name)
+    return action, ensure_fcurves(data_block, action)
+
+
+def write_fcurve(fcurves: Any, data_path: str, scene_frames: NDArray[np.float64], values: NDArray[np.float32]) -> None:
+    """Make one F-Curve with linear keys.
+
+    Args:
+        fcurves: as `new_action` returns it.
+        data_path: path of the property, from the animated data-block.
+        scene_frames: (N,) rising scene frames.
+        values: (N,) values at them.
+
+    Raises:
+        ValueError: the two differ in length.
+    """
+    if scene_frames.shape != values.shape:
+        raise ValueError(f"expected as many values as scene frames {scene_frames.shape}, got {values.shape}")
+    curve = fcurves.new(data_path)
+    keys = curve.keyframe_points
+    keys.add(len(values))
+    coordinates = np.stack([scene_frames, values], axis=1).astype(np.float32)
+    keys.foreach_set("co", coordinates.reshape(-1))
+    keys.foreach_set("interpolation", np.full(len(values), _LINEAR, np.int32))
+    curve.update()

@@ -1,0 +1,111 @@
+"""A motion clip's template as a mesh object, in bulk: polygons, texture coordinates, colours, groups, materials."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import bpy
+import numpy as np
+from numpy.typing import NDArray
+
+from ..contract.motion_clip import MotionClip
+from .coordinates import to_blender_axes
+from .materials import create_materials
+
+logger = logging.getLogger(__name__)
+
+OBJECT_NAME = "TalkHead"
+COLOR_ATTRIBUTE = "Color"
+UV_MAP = "UVMap"
+
+
+def create_head_object(clip: MotionClip, scene: Any) -> Any:
+    """Make the object "TalkHead" from a clip's template and link it to a scene.
+
+    The mesh is in Blender's axes and metres, shaded smooth. A Subdivision Surface modifier works in renders only, so
+    that the evaluated mesh in the viewport has the vertices of the clip.
+
+    Returns:
+        The new object (bpy.types.Object).
+    """
+    mesh = create_mesh(clip)
+    head = bpy.data.objects.new(OBJECT_NAME, mesh)
+    scene.collection.objects.link(head)
+    write_vertex_groups(head, clip.regions)
+    subdivision = head.modifiers.new("Smooth in renders", "SUBSURF")
+    subdivision.show_viewport = False
+    subdivision.levels = 1
+    subdivision.render_levels = 1
+    return head
+
+
+def create_mesh(clip: MotionClip) -> Any:
+    """Make the mesh of a clip's template, with materials; nothing is linked."""
+    mesh = bpy.data.meshes.new(OBJECT_NAME)
+    starts = clip.polygon_starts[:-1]
+    mesh.vertices.add(clip.num_vertices)
+    mesh.loops.add(len(clip.polygon_vertices))
+    mesh.polygons.add(len(starts))
+    mesh.vertices.foreach_set("co", _flat(to_blender_axes(clip.template_vertices)))
+    mesh.loops.foreach_set("vertex_index", _flat(clip.polygon_vertices))
+    mesh.polygons.foreach_set("loop_start", _flat(starts))
+    mesh.polygons.foreach_set("use_smooth", np.ones(len(starts), bool))
+    uv_layer = mesh.uv_layers.new(name=UV_MAP)
+    uv_layer.data.foreach_set("uv", _flat(clip.corner_uvs))
+    colors = mesh.color_attributes.new(COLOR_ATTRIBUTE, "FLOAT_COLOR", "POINT")
+    opaque = np.concatenate([clip.vertex_colors, np.ones((clip.num_vertices, 1), np.float32)], axis=1)
+    colors.data.foreach_set("color", _flat(opaque))
+    mesh.color_attributes.active_color = colors
+    materials = create_materials(clip)
+    for material in materials.values():
+        mesh.materials.append(material)
+    mesh.polygons.foreach_set("material_index", polygon_part_indices(clip))
+    mesh.update(calc_edges=True)
+    if mesh.validate():
+        logger.warning("the head's mesh had invalid polygons, which Blender removed")
+    return mesh
+
+
+def polygon_part_indices(clip: MotionClip) -> NDArray[np.int32]:
+    """Return (P,) the index of the part that each polygon belongs to, in the order of `clip.parts`."""
+    first_vertices = clip.polygon_vertices[clip.polygon_starts[:-1]]
+    stops = np.array([stop for _, stop in clip.parts.values()] or [clip.num_vertices])
+    return np.searchsorted(stops, first_vertices, side="right").astype(np.int32)
+
+
+def write_vertex_groups(head: Any, regions: dict[str, NDArray[np.int32]]) -> None:
+    """Make one vertex group a region, with weight 1 on its vertices."""
+    for name, indices in regions.items():
+        group = head.vertex_groups.get(name) or head.vertex_groups.new(name=name)
+        group.add(indices.tolist(), 1.0, "REPLACE")
+
+
+def read_rest_positions(mesh: Any) -> NDArray[np.float32]:
+    """Return the rest positions (V, 3) of a mesh: its basis shape key, or its vertices without one."""
+    keys = mesh.shape_keys
+    points = mesh.vertices if keys is None else keys.reference_key.points
+    positions = np.empty(len(mesh.vertices) * 3, np.float32)
+    points.foreach_get("co", positions)
+    return positions.reshape(-1, 3)
+
+
+def read_polygon_vertices(mesh: Any) -> NDArray[np.int32]:
+    """Return the vertex of every polygon corner (corners,)."""
+    corners = np.empty(len(mesh.loops), np.int32)
+    mesh.loops.foreach_get("vertex_index", corners)
+    return corners
+
+
+def read_evaluated_positions(head: Any, depsgraph: Any) -> NDArray[np.float32]:
+    """Return the vertex positions (V, 3) of an object as the viewport shows it, in object space."""
+    evaluated = head.evaluated_get(depsgraph)
+    mesh = evaluated.to_mesh()
+    positions = np.empty(len(mesh.vertices) * 3, np.float32)
+    mesh.vertices.foreach_get("co", positions)
+    evaluated.to_mesh_clear()
+    return positions.reshape(-1, 3)
+
+
+def _flat(array: NDArray[Any]) -> NDArray[Any]:
+    return np.ascontiguousarray(array).reshape(-1)
