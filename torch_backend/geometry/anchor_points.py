@@ -20,6 +20,8 @@ from torch_backend.geometry.surface_template import (
 _LARGEST_SHARE = 0.5
 """Share of all points that anchors may take before they are thinned."""
 _THINNING = 1.25
+_PLANE_REACH = 1.0
+"""Points farther from a joined pair in UV than this many of its UV lengths are not near it on the surface."""
 _LONGEST_PIECE = 1.25
 """Template edges longer than this many spacings are divided."""
 
@@ -32,6 +34,8 @@ class AnchorPoints:
     """(K,) template triangle of each point."""
     weights: FloatArray
     """(K, 3) barycentric weights in it."""
+    positions: FloatArray
+    """(K, 3) rest positions, metres."""
     plane: FloatArray
     """(K, 2) UV positions."""
     loops: list[IntArray]
@@ -41,17 +45,24 @@ class AnchorPoints:
     contact_pairs: IntArray
     """(n, 2) points that touch when the lips are closed."""
 
-    def encroached(self, plane: FloatArray) -> NDArray[np.bool_]:
-        """Return which (N, 2) plane points lie in the circle over one of the joined pairs of anchors.
+    def encroached(self, positions: FloatArray, plane: FloatArray) -> NDArray[np.bool_]:
+        """Return which points lie in the ball over a joined pair of anchors, so that they would break its edge.
 
-        A pair whose circle is empty is an edge of the Delaunay triangulation.
+        Args:
+            positions: (N, 3) on the surface, metres.
+            plane: (N, 2) the same points in UV; it tells the upper lip from the lower one, which touch at rest.
         """
-        joined = [self.lines] + [np.stack([loop, np.roll(loop, -1)], axis=1) for loop in self.loops]
-        ends = self.plane[np.concatenate(joined)]
-        centers, radii = ends.mean(axis=1), 0.5 * np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1)
-        covered = cKDTree(plane).query_ball_point(centers, radii * 1.02)
+        joined = np.concatenate([self.lines] + [np.stack([loop, np.roll(loop, -1)], axis=1) for loop in self.loops])
+        ends, ends_plane = self.positions[joined], self.plane[joined]
+        radii = 0.5 * np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1)
+        reach = _PLANE_REACH * np.linalg.norm(ends_plane[:, 0] - ends_plane[:, 1], axis=1)
         inside = np.zeros(len(plane), dtype=bool)
-        inside[np.concatenate([np.asarray(found, dtype=np.int64) for found in covered])] = True
+        tree = cKDTree(positions)
+        for near, center, limit in zip(
+            tree.query_ball_point(ends.mean(axis=1), radii * 1.02), ends_plane.mean(axis=1), reach, strict=True
+        ):
+            found = np.asarray(near, dtype=np.int64)
+            inside[found[np.linalg.norm(plane[found] - center, axis=1) <= limit]] = True
         return inside
 
 
@@ -144,8 +155,10 @@ def _collect(surface: SurfaceTemplate, curves: FeatureCurves, sampled: list[list
         lines += [np.stack([line[:-1], line[1:]], axis=1) for line in (upper, lower)]
         rest = rest[2:]
     lines += [np.stack([loop, np.roll(loop, -1)], axis=1) for loop in rest]
-    plane = np.einsum("kc,kcd->kd", weights, surface.plane[surface.faces[triangles]])
-    return AnchorPoints(triangles, weights, plane, indexed[:num_loops], np.concatenate(lines), pairs)
+    corners = surface.faces[triangles]
+    positions = np.einsum("kc,kcd->kd", weights, surface.positions[corners])
+    plane = np.einsum("kc,kcd->kd", weights, surface.plane[corners])
+    return AnchorPoints(triangles, weights, positions, plane, indexed[:num_loops], np.concatenate(lines), pairs)
 
 
 def _to_barycentric(surface: SurfaceTemplate, points: list[_CurvePoint]) -> tuple[IntArray, FloatArray]:

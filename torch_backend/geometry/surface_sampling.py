@@ -30,7 +30,7 @@ _COARSEST_SPACING_M = 0.0115
 _SPACING_GROWTH = 0.16
 _KEY_POINT_REACH_M = 0.006
 _HIDDEN_REGION = "mouth_bag"
-_HIDDEN_SPACING_FACTOR = 2.0
+_HIDDEN_SPACING_FACTOR = 1.6
 _BEND_SPACING_RADIANS = 0.55
 """Largest turn of the normal between neighbouring samples, where the finest spacing allows it."""
 
@@ -83,7 +83,7 @@ def initial_face_probabilities(surface: SurfaceTemplate) -> NDArray[np.float64]:
     """Return (F,) probabilities, sum 1, that a drawn point falls on each template triangle.
 
     The wanted spacing grows with the distance to the nearest key point and is small where the surface bends (ears,
-    nostrils); the hidden mouth bag is sampled at twice the spacing. A probability is area / spacing^2, normalised.
+    nostrils); the hidden mouth bag is sampled more coarsely. A probability is area / spacing^2, normalised.
     """
     centers = surface.positions[surface.faces].mean(axis=1)
     keys = np.asarray(surface.key_points, dtype=np.int64)
@@ -210,8 +210,8 @@ def _draw_spread_points(
     triangles = np.minimum(triangles, len(chances) - 1)
     root, along = np.sqrt(random.random(total)), random.random(total)
     weights = np.stack([1.0 - root, root * (1.0 - along), root * along], axis=1)
-    plane = _mix(surface.plane, surface.faces[triangles], weights)
-    free = ~anchors.encroached(plane)
+    corners = surface.faces[triangles]
+    free = ~anchors.encroached(_mix(surface.positions, corners, weights), _mix(surface.plane, corners, weights))
     triangles, weights = triangles[free], weights[free]
     if len(triangles) < count:
         raise ValueError(f"num_points: expected room for {count} points between the anchors, got {len(triangles)}")
@@ -232,8 +232,13 @@ def _triangulate(
     surface: SurfaceTemplate, triangles: IntArray, weights: FloatArray, anchors: AnchorPoints
 ) -> NDArray[np.int32]:
     corners = surface.faces[triangles]
+    normals = _mix(surface.vertex_normals, corners, weights)
     return triangulate_uv(
-        _mix(surface.plane, corners, weights), anchors.loops, anchors.lines, _mix(surface.positions, corners, weights)
+        _mix(surface.plane, corners, weights),
+        anchors.loops,
+        anchors.lines,
+        _mix(surface.positions, corners, weights),
+        normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30),
     )
 
 
@@ -259,11 +264,13 @@ def _smooth(
     found, mixed = locate_by_walking(
         target[drawn], triangles[drawn], surface.plane, surface.faces, neighbor_triangles(surface.faces)
     )
-    moved = (found >= 0) & ~anchors.encroached(target[drawn])
+    mixed = np.maximum(mixed, 0.0)
+    mixed /= mixed.sum(axis=1, keepdims=True)
+    new_positions = _mix(surface.positions, surface.faces[np.maximum(found, 0)], mixed)
+    moved = (found >= 0) & ~anchors.encroached(new_positions, target[drawn])
     new_triangles, new_weights = triangles.copy(), weights.copy()
     new_triangles[drawn[moved]] = found[moved]
-    clipped = np.maximum(mixed[moved], 0.0)
-    new_weights[drawn[moved]] = clipped / clipped.sum(axis=1, keepdims=True)
+    new_weights[drawn[moved]] = mixed[moved]
     return new_triangles, new_weights
 
 
