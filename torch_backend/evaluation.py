@@ -48,9 +48,9 @@ class MotionPredictor(Protocol):
         """Choose the mesh."""
 
     def animate(
-        self, samples: np.ndarray, plan: ClipTemplate, progress: Callable[[float], None] | None = None
+        self, samples: np.ndarray, plan: Any, progress: Callable[[float], None] | None = None
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield (first frame, vertex_offsets (n, V, 3) metres)."""
+        """Yield (first frame, vertex_offsets (n, V, 3) metres); `plan` is what the predictor's own `plan` gave."""
 
 
 class SpokenUtterance(Protocol):
