@@ -1,0 +1,274 @@
+"""The backend's command: arguments in, one job run, an exit code out. torch is imported only when a job needs it.
+
+python -m torch_backend animate AUDIO --method mmtalker --output DIR
+python -m torch_backend train mmtalker --corpus DIR --output DIR
+python -m torch_backend evaluate --corpus DIR
+python -m torch_backend corpus --output DIR --seed N
+python -m torch_backend info
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import math
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn, TextIO
+
+from blender_talkhead.contract.errors import ExitCode, TalkHeadError, UsageError
+from torch_backend.emitter import Emitter
+from torch_backend.info import read_version
+from torch_backend.jobs import (
+    DEVICES,
+    MAX_SEED,
+    MAX_VERTICES,
+    METHODS,
+    MIN_VERTICES,
+    PRECISIONS,
+    TRAINED_MODELS,
+    AnimateJob,
+    CorpusJob,
+    EvaluateJob,
+    InfoJob,
+    Job,
+    TrainJob,
+)
+
+logger = logging.getLogger(__name__)
+
+MAX_THREADS = 1024
+
+
+def main(arguments: Sequence[str] | None = None, output: TextIO | None = None, log: TextIO | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: what follows `python -m torch_backend`; None takes this process's.
+        output: in place of stdout.
+        log: in place of stderr.
+
+    Returns:
+        The exit code (blender_talkhead.contract.errors.ExitCode).
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    emitter = Emitter("--json" in arguments, output, log)
+    try:
+        with _signals_interrupt():
+            return _run(arguments, emitter, log)
+    except TalkHeadError as error:
+        logger.debug("the run failed", exc_info=True)
+        return _fail(emitter, error.exit_code, str(error))
+    except (KeyboardInterrupt, BrokenPipeError):
+        return _fail(emitter, ExitCode.CANCELLED, "cancelled")
+    except MemoryError:
+        return _fail(emitter, ExitCode.FAILED, "not enough memory: close other programs, or choose fewer --vertices")
+    except Exception as error:
+        logger.debug("the run failed", exc_info=True)
+        text = f"unexpected error, {type(error).__name__}: {error}"
+        return _fail(emitter, ExitCode.FAILED, f"{text.splitlines()[0][:500]} (--verbose logs the details)")
+
+
+def parse_job(arguments: Sequence[str]) -> tuple[Job, argparse.Namespace]:
+    """Read the arguments into a job, and the options that are not the job's (verbose, json).
+
+    Raises:
+        UsageError: an unknown option, or one out of its range.
+        SystemExit: after --help.
+    """
+    values = _build_parser().parse_args(list(arguments))
+    fields = {name: value for name, value in vars(values).items() if name not in {"command", "json", "verbose"}}
+    job_class: Callable[..., Job] = {
+        "animate": AnimateJob,
+        "train": TrainJob,
+        "evaluate": EvaluateJob,
+        "corpus": CorpusJob,
+        "info": InfoJob,
+    }[values.command]
+    return job_class(**fields), values
+
+
+def _run(arguments: list[str], emitter: Emitter, log: TextIO | None) -> int:
+    try:
+        job, values = parse_job(arguments)
+    except SystemExit:  # --help
+        return ExitCode.DONE
+    _start_logging(values.verbose, log)
+    if isinstance(job, InfoJob):
+        from torch_backend.info import describe_backend
+
+        emitter.report(describe_backend(values.json))
+        return ExitCode.DONE
+    from torch_backend import handlers
+
+    if isinstance(job, EvaluateJob):
+        emitter.report(handlers.evaluate(job))
+        return ExitCode.DONE
+    emitter.hello(read_version())
+    with emitter.forwarding_warnings():
+        if isinstance(job, AnimateJob):
+            folder = handlers.animate(job, emitter)
+        elif isinstance(job, TrainJob):
+            folder = handlers.train(job, emitter)
+        else:
+            folder = handlers.make_corpus(job, emitter)
+    emitter.done(str(folder))
+    return ExitCode.DONE
+
+
+def _fail(emitter: Emitter, exit_code: ExitCode, text: str) -> int:
+    with contextlib.suppress(BrokenPipeError):  # nobody is left to be told
+        emitter.error(exit_code, text)
+    return exit_code
+
+
+class _LogHandler(logging.StreamHandler):
+    """The log of a run."""
+
+
+def _start_logging(verbose: bool, log: TextIO | None) -> None:
+    """Log to stderr: everything of our own with --verbose, else errors only (warnings travel as messages)."""
+    handler = _LogHandler(log)
+    handler.setLevel(logging.DEBUG if verbose else logging.ERROR)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    for old in [each for each in root.handlers if isinstance(each, _LogHandler)]:
+        root.removeHandler(old)  # of an earlier run in this process
+    root.addHandler(handler)
+    logging.getLogger("torch_backend").setLevel(logging.DEBUG if verbose else logging.WARNING)
+    logging.captureWarnings(True)
+
+
+@contextlib.contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """Let the first SIGINT or SIGTERM raise KeyboardInterrupt; later ones must not disturb the cleaning up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+    numbers = [getattr(signal, name) for name in names]
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        del number, frame
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises UsageError in place of ending the process, so that --json callers get a message too."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise."""
+        raise UsageError(f"{message}\n{self.format_usage().strip()}")
+
+
+def _build_parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m torch_backend", description="TalkHead's torch backend.", allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def add_command(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+
+    _add_animate_options(add_command("animate", "Turn a recording into a result folder."))
+    _add_train_options(add_command("train", "Train a model on a corpus."))
+    evaluate = add_command("evaluate", "Compare MMTalker with the articulated motion on held-out utterances.")
+    evaluate.add_argument("--corpus", type=Path, required=True, metavar="DIR")
+    evaluate.add_argument("--weights", type=Path, metavar="FILE", help="default: the shipped ones")
+    evaluate.add_argument("--limit", type=_integer_within(1, 10**6), default=40, metavar="N", help="utterances")
+    _add_machine_options(evaluate)
+    corpus = add_command("corpus", "Synthesise training speech.")
+    corpus.add_argument("--output", type=_target_folder, required=True, metavar="DIR")
+    corpus.add_argument("--seed", type=_integer_within(0, MAX_SEED), default=0, metavar="N")
+    corpus.add_argument("--minutes", type=_number_within(0.1, 1e5), metavar="N", help="in all; default: the whole plan")
+    corpus.add_argument("--processes", type=_integer_within(1, MAX_THREADS), default=1, metavar="N")
+    corpus.add_argument("--allow-missing", action="store_true", help="leave out engines that are not installed")
+    add_command("info", "Tell versions, devices and shipped weights.")
+    for command in commands.choices.values():
+        command.add_argument("--json", action="store_true", help="one JSON object a line on stdout (docs/protocol.md)")
+        command.add_argument("--verbose", action="store_true", help="log details to stderr")
+    return parser
+
+
+def _add_animate_options(parser: argparse.ArgumentParser) -> None:
+    add: Callable[..., Any] = parser.add_argument
+    add("audio", type=Path, metavar="AUDIO", help="recording, in any format that FFmpeg reads")
+    add("--method", choices=METHODS, default="mmtalker")
+    add("--output", type=_target_folder, required=True, metavar="DIR", help="result folder to write")
+    add("--vertices", type=_integer_within(MIN_VERTICES, MAX_VERTICES), metavar="M", help="of the skin")
+    add("--identity", metavar="NAME|SEED", help="identity of the built-in head")
+    add("--seed", type=_integer_within(0, MAX_SEED), default=0, metavar="N")
+    add(
+        "--fps",
+        type=_number_within(1, 240),
+        dest="scene_frame_rate",
+        metavar="RATE",
+        help="frame rate of the scene, noted in the result; the clip keeps the method's",
+    )
+    add("--weights", type=Path, metavar="FILE", help="default: the shipped ones")
+    add("--encoder", metavar="FOLDER|NAME", help="speech encoder; default: the one that the weights name")
+    add("--precision", choices=PRECISIONS, default="auto")
+    _add_machine_options(parser)
+
+
+def _add_train_options(parser: argparse.ArgumentParser) -> None:
+    add: Callable[..., Any] = parser.add_argument
+    add("model", choices=TRAINED_MODELS)
+    add("--corpus", type=Path, required=True, metavar="DIR", help="folder made by the command corpus")
+    add("--output", type=_target_folder, required=True, metavar="DIR", help="folder of the run")
+    add("--config", type=Path, metavar="TOML", help="settings; default: those of the shipped weights")
+    add("--encoder", metavar="FOLDER|NAME", help="mmtalker: speech encoder; default: the shipped one")
+    add("--resume", action="store_true", help="go on from the run's last checkpoint")
+    add("--steps", type=_integer_within(1, 10**9), metavar="N")
+    add("--seed", type=_integer_within(0, MAX_SEED), metavar="N")
+    _add_machine_options(parser)
+
+
+def _add_machine_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", choices=DEVICES, default="auto")
+    parser.add_argument("--threads", type=_integer_within(1, MAX_THREADS), metavar="N")
+
+
+def _target_folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("expected a folder name, got an empty one")
+    return Path(os.path.abspath(text))  # noqa: PTH100 - drops ".." without following links
+
+
+def _integer_within(lowest: int, highest: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}") from None
+        if not lowest <= value <= highest:
+            raise argparse.ArgumentTypeError(f"expected {lowest} to {highest}, got {value}")
+        return value
+
+    return parse
+
+
+def _number_within(lowest: float, highest: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected a number, got {text!r}") from None
+        if not (math.isfinite(value) and lowest <= value <= highest):
+            raise argparse.ArgumentTypeError(f"expected {lowest:g} to {highest:g}, got {text}")
+        return value
+
+    return parse

@@ -1,0 +1,144 @@
+"""What a backend run tells its caller: JSON lines on stdout, or text for people on stderr."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from blender_talkhead.contract.messages import (
+    DoneMessage,
+    ErrorMessage,
+    HelloMessage,
+    Message,
+    ProgressMessage,
+    WarningMessage,
+    encode_message,
+)
+
+_JSON_INTERVAL_SECONDS = 0.1
+_TEXT_INTERVAL_SECONDS = 2.0
+_ESTIMATE_AFTER_SECONDS = 1.0
+
+
+class Emitter:
+    """Writes the messages of one run.
+
+    A caller that has gone away shows as BrokenPipeError in any method: every message is a point where a run can end.
+
+    Args:
+        as_json: JSON lines (docs/protocol.md) to `output`; otherwise text to `log`.
+        output: stdout; None is the current one.
+        log: stderr; None is the current one.
+    """
+
+    def __init__(self, as_json: bool, output: TextIO | None = None, log: TextIO | None = None) -> None:
+        self._as_json = as_json
+        self._output = output if output is not None else sys.stdout
+        self._log = log if log is not None else sys.stderr
+        self._phase = ""
+        self._fraction = 0.0
+        self._last_told = 0.0
+
+    def hello(self, talkhead_version: str) -> None:
+        """Begin the run."""
+        if self._as_json:
+            self._send(HelloMessage(talkhead_version=talkhead_version))
+
+    def progress(self, phase: str, fraction: float, seconds_left: float | None = None) -> None:
+        """Tell how far the whole run is, 0..1; it never falls. Repeats within a moment are left out."""
+        self._fraction = min(1.0, max(self._fraction, fraction))
+        now = time.monotonic()
+        interval = _JSON_INTERVAL_SECONDS if self._as_json else _TEXT_INTERVAL_SECONDS
+        if phase == self._phase and now - self._last_told < interval:
+            return
+        self._phase, self._last_told = phase, now
+        if self._as_json:
+            left = None if seconds_left is None else round(seconds_left, 1)
+            self._send(ProgressMessage(phase, round(self._fraction, 4), left))
+        else:
+            ending = "" if seconds_left is None else f", {_format_seconds(seconds_left)} left"
+            self._write(self._log, f"{self._fraction:4.0%}  {phase}{ending}")
+
+    def phase(self, name: str, first: float, last: float) -> Callable[[float], None]:
+        """Begin a phase that takes the run from the fraction `first` to `last`.
+
+        Returns:
+            A function of the phase's own fraction, 0..1, that tells the progress and an estimate of the time left.
+        """
+        begun = time.monotonic()
+
+        def report(fraction: float) -> None:
+            elapsed = time.monotonic() - begun
+            left = None
+            if fraction > 0.0 and elapsed > _ESTIMATE_AFTER_SECONDS:
+                # The rest of the run is taken to go on at this phase's pace.
+                done = (last - first) * min(1.0, fraction)
+                left = elapsed * (1.0 - first - done) / done
+            self.progress(name, first + (last - first) * min(1.0, fraction), left)
+
+        report(0.0)
+        return report
+
+    def warning(self, text: str) -> None:
+        """Tell something that the run goes on with."""
+        if self._as_json:
+            self._send(WarningMessage(text))
+        else:
+            self._write(self._log, f"warning: {text}")
+
+    def error(self, exit_code: int, text: str) -> None:
+        """Tell why the run ends with this exit code."""
+        if self._as_json:
+            self._send(ErrorMessage(int(exit_code), text))
+        self._write(self._log, f"error: {text}")
+
+    def done(self, folder: str) -> None:
+        """Tell where the complete result lies."""
+        if self._as_json:
+            self._send(DoneMessage(folder))
+        else:
+            self._write(self._log, f"done: {folder}")
+
+    def report(self, text: str) -> None:
+        """Write what the caller asked to read, as it is, to stdout (`info`, `evaluate`)."""
+        self._write(self._output, text)
+
+    @contextmanager
+    def forwarding_warnings(self) -> Iterator[None]:
+        """Send warnings that the backend's modules log as messages of this run."""
+        handler = _WarningHandler(self)
+        package = logging.getLogger("torch_backend")
+        package.addHandler(handler)
+        try:
+            yield
+        finally:
+            package.removeHandler(handler)
+
+    def _send(self, message: Message) -> None:
+        self._write(self._output, encode_message(message))
+
+    def _write(self, stream: TextIO, text: str) -> None:
+        stream.write(text + "\n")
+        stream.flush()
+
+
+class _WarningHandler(logging.Handler):
+    def __init__(self, emitter: Emitter) -> None:
+        super().__init__(logging.WARNING)
+        self._emitter = emitter
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Forward one record."""
+        self._emitter.warning(record.getMessage())
+
+
+def _format_seconds(seconds: float) -> str:
+    """Such as "40 s", "3 min" or "2 h 5 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

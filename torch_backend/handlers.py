@@ -1,0 +1,299 @@
+"""What each command does. Models and torch are imported inside the functions, so that the command starts quickly."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from blender_talkhead.contract.errors import BackendError, BadInputError, OutputError, TalkHeadError, UsageError
+from blender_talkhead.contract.motion_clip import KIND, ClipTemplate, MotionClipWriter
+from blender_talkhead.contract.result import RESULT_FILE, ResultInfo
+from torch_backend.emitter import Emitter
+from torch_backend.info import import_torch, read_version, resolve_device
+from torch_backend.jobs import AnimateJob, CorpusJob, EvaluateJob, TrainJob
+
+if TYPE_CHECKING:
+    from torch_backend.audio.loading import DecodedAudio
+    from torch_backend.inference.mmtalker import MMTalkerPlan, MMTalkerPredictor
+
+logger = logging.getLogger(__name__)
+
+_BYTES_PER_VERTEX_FRAME = 12
+_TEMPLATE_BYTES = 8 * 1024 * 1024
+_HEADROOM_BYTES = 32 * 1024 * 1024
+
+# Where each phase of `animate` ends, as part of the whole run.
+_READ, _LOADED, _ANIMATED = 0.03, 0.08, 0.99
+
+
+def animate(job: AnimateJob, emitter: Emitter) -> Path:
+    """Turn a recording into a motion_clip folder.
+
+    Returns:
+        The folder.
+
+    Raises:
+        BadInputError: the recording is not usable, or the disk has too little room for the result.
+        BackendError: torch, the device or the weights are missing or broken.
+        UsageError: an option is out of its range.
+        OutputError: the folder cannot be written.
+    """
+    _require_result_place(job.output)
+    with _work_folder() as work:
+        audio = _read_audio(job.audio, work, emitter.phase("reading audio", 0.0, _READ))
+        try:
+            emitter.phase("loading the model", _READ, _LOADED)
+            device = _prepare_torch(job.device, job.threads, job.seed)
+            predictor, plan = _load_mmtalker(job, device)
+            _write_clip(job, predictor, plan, audio, emitter)
+        except RuntimeError as error:
+            raise _explain_runtime_error(error) from error
+        finally:
+            del audio  # closes the file before its folder goes
+    return job.output
+
+
+def train(job: TrainJob, emitter: Emitter) -> Path:
+    """Train a model; the folder keeps its checkpoints after a failure or a cancel, for --resume.
+
+    Returns:
+        The folder of the run.
+
+    Raises:
+        BadInputError: the corpus or the settings are not usable.
+        BackendError: torch, the device or the speech encoder's weights are missing or broken.
+        OutputError: the folder cannot be written.
+    """
+    if not (job.corpus / "corpus.json").is_file():
+        raise BadInputError(f"{job.corpus} is not a corpus. Make one with `python -m torch_backend corpus`.")
+    if job.config is not None and not job.config.is_file():
+        raise BadInputError(f"the settings {job.config} do not exist.")
+    if job.encoder is not None and job.model != "mmtalker":
+        raise UsageError(f"--encoder belongs to mmtalker, not to {job.model}")
+    device = _prepare_torch(job.device, job.threads, job.seed or 0)
+    changes: dict[str, Any] = {"resume": job.resume, "device": "cpu" if device == "cpu" else "auto"}
+    changes |= {name: getattr(job, name) for name in ("steps", "seed") if getattr(job, name) is not None}
+    report_phase = emitter.phase("training", 0.0, 1.0)
+
+    def report(fraction: float, figures: dict[str, float]) -> None:
+        report_phase(fraction)
+        logger.info("%s", figures)
+
+    try:
+        if job.model == "mmtalker":
+            from torch_backend.training.mmtalker import train_mmtalker
+
+            train_mmtalker(job.corpus, job.output, job.config, job.encoder, report, **changes)
+        else:
+            from torch_backend.training.phone_encoder import train_phone_encoder
+
+            train_phone_encoder(job.corpus, job.output, job.config, report, **changes)
+    except ValueError as error:
+        raise BadInputError(str(error)) from error
+    except OSError as error:
+        raise OutputError(f"the run in {job.output} failed: {error.strerror or error}") from error
+    except RuntimeError as error:
+        raise _explain_runtime_error(error) from error
+    return job.output
+
+
+def evaluate(job: EvaluateJob) -> str:
+    """Score MMTalker and a face that does not move on held-out utterances.
+
+    Returns:
+        A JSON object: name -> scores.
+
+    Raises:
+        BadInputError: the corpus is not usable.
+        BackendError: torch, the device or the weights are missing or broken.
+    """
+    device = _prepare_torch(job.device, job.threads, 0)
+    from torch_backend.evaluation import HELD_OUT_EVERY, StillFace, evaluate_predictor, template_of_head
+    from torch_backend.head import load_head
+    from torch_backend.inference.mmtalker import MMTalkerPredictor
+    from torch_backend.speech_corpus.corpus import load_corpus
+
+    try:
+        held_out = load_corpus(job.corpus)[::HELD_OUT_EVERY]
+    except (ValueError, OSError) as error:
+        raise BadInputError(f"{job.corpus} is not a usable corpus: {error}") from error
+    chosen = held_out[:: max(1, len(held_out) // job.limit)][: job.limit]
+    head = load_head()
+    predictors: dict[str, Any] = {
+        "mmtalker": MMTalkerPredictor.load(job.weights, device=device),
+        "still_face": StillFace(template_of_head(head)),
+    }
+    scores = {name: asdict(evaluate_predictor(each, chosen, head)) for name, each in predictors.items()}
+    return json.dumps(scores, indent=2)
+
+
+def make_corpus(job: CorpusJob, emitter: Emitter) -> Path:
+    """Synthesise a corpus under a temporary name, then rename it.
+
+    Returns:
+        The corpus folder.
+
+    Raises:
+        BadInputError: a speech engine is missing or failed.
+        OutputError: the folder exists or cannot be written.
+    """
+    from torch_backend.speech_corpus.corpus import DEFAULT_MINUTES, build_corpus
+    from torch_backend.speech_corpus.synthesis import SynthesisError
+
+    if os.path.lexists(job.output):
+        raise OutputError(f"{job.output} exists; name another folder or remove it")
+    scale = 1.0 if job.minutes is None else job.minutes / sum(DEFAULT_MINUTES.values())
+    minutes = {name: amount * scale for name, amount in DEFAULT_MINUTES.items()}
+    emitter.phase("synthesising", 0.0, 1.0)
+    partial = job.output.with_name(f".{job.output.name}.{uuid.uuid4().hex[:12]}.partial")
+    try:
+        summary = build_corpus(partial, job.seed, minutes, job.processes, job.allow_missing)
+        partial.rename(job.output)
+    except (SynthesisError, ValueError) as error:
+        raise BadInputError(f"{error} (--allow-missing leaves out engines that are not installed)") from error
+    except OSError as error:
+        raise OutputError(f"cannot write the corpus {job.output}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    logger.info("%d utterances, %.1f minutes, hash %s", summary.num_utterances, summary.minutes, summary.corpus_hash)
+    return job.output
+
+
+def _read_audio(path: Path, folder: Path, report: Callable[[float], None]) -> DecodedAudio:
+    try:
+        from torch_backend.audio.loading import decode_audio
+    except ImportError as error:
+        raise BackendError(
+            f"the backend's Python cannot read sound ({error}). Install PyAV, or run `python3 build.py demo`."
+        ) from error
+    return decode_audio(path, folder, report)
+
+
+def _load_mmtalker(job: AnimateJob, device: str) -> tuple[MMTalkerPredictor, MMTalkerPlan]:
+    """The model, and the mesh of the clip."""
+    from torch_backend.audio.speech_encoder import load_speech_encoder
+    from torch_backend.head.identity import resolve_identity
+    from torch_backend.inference.mmtalker import MMTalkerPredictor
+
+    if job.identity is not None:
+        try:
+            resolve_identity(job.identity)
+        except (ValueError, KeyError) as error:
+            raise UsageError(f"--identity: {error}") from error
+    encoder = None if job.encoder is None else load_speech_encoder(job.encoder, device)
+    predictor = MMTalkerPredictor.load(job.weights, encoder, device, job.precision)
+    return predictor, predictor.plan(job.vertices, job.identity, job.seed)
+
+
+def _write_clip(
+    job: AnimateJob, predictor: MMTalkerPredictor, plan: MMTalkerPlan, audio: DecodedAudio, emitter: Emitter
+) -> None:
+    """Animate straight into the result folder, which appears under its name only when it is complete."""
+    num_frames = predictor.count_frames(len(audio.samples))
+    _require_room(job.output, num_frames, plan)
+    info = ResultInfo(
+        kind=KIND,
+        method=job.method,
+        frame_rate=float(predictor.frame_rate),
+        num_frames=num_frames,
+        audio_path=str(job.audio.absolute()),
+        audio_sha256=audio.sha256,
+        weights_sha256=predictor.weights_sha256,
+        seed=job.seed,
+        options=_describe_options(job, predictor),
+        talkhead_version=read_version(),
+    )
+    report = emitter.phase("animating", _LOADED, _ANIMATED)
+    with MotionClipWriter(job.output, info, plan) as writer:
+        for _, vertex_offsets in predictor.animate(audio.samples, plan, report):
+            writer.append(vertex_offsets)
+        emitter.phase("writing", _ANIMATED, 1.0)
+        writer.commit()
+
+
+def _describe_options(job: AnimateJob, predictor: MMTalkerPredictor) -> dict[str, Any]:
+    """Everything that the arrays depend on beside recording, weights and seed; None for what was not asked for."""
+    torch = import_torch()
+    return {
+        "vertices": job.vertices,
+        "identity": job.identity,
+        "device": str(predictor.model.device),
+        "precision": predictor.precision,
+        "threads": torch.get_num_threads(),
+        "encoder": predictor.encoder.name,
+        "scene_frame_rate": job.scene_frame_rate,
+    }
+
+
+def _prepare_torch(device: str, threads: int | None, seed: int) -> str:
+    """Import torch, make it repeatable; returns the resolved device."""
+    # Matrix products on CUDA repeat bit for bit only with this, and it is read when CUDA starts.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch = import_torch()
+    resolved = resolve_device(device)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    return resolved
+
+
+def _explain_runtime_error(error: RuntimeError) -> TalkHeadError:
+    """An error of torch as one that a user can act on."""
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if "out of memory" in str(error) or "can't allocate memory" in str(error):
+        return TalkHeadError(f"not enough memory on the device: use --device cpu or fewer --vertices ({text[:200]})")
+    return TalkHeadError(f"unexpected error, {type(error).__name__}: {text[:400]} (--verbose logs the details)")
+
+
+def _require_result_place(output: Path) -> None:
+    """Refuse what could only fail after the work: something else in the way, or a place that cannot be written."""
+    if os.path.lexists(output) and not (output / RESULT_FILE).is_file():
+        raise OutputError(f"{output} exists and is not a result folder; name another output folder or remove it")
+    ancestor = _existing_ancestor(output)
+    if not ancestor.is_dir():
+        raise OutputError(f"{ancestor} is a file; name another output folder")
+    if not os.access(ancestor, os.W_OK | os.X_OK):
+        raise OutputError(f"{ancestor} cannot be written; name another output folder or change its permissions")
+
+
+def _existing_ancestor(path: Path) -> Path:
+    """The nearest folder above a path (never the path itself) that exists."""
+    return next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+
+
+def _require_room(output: Path, num_frames: int, template: ClipTemplate) -> None:
+    num_vertices = len(template.template_vertices)
+    needed = num_frames * num_vertices * _BYTES_PER_VERTEX_FRAME + _TEMPLATE_BYTES + _HEADROOM_BYTES
+    try:
+        free = shutil.disk_usage(_existing_ancestor(output)).free
+    except OSError as error:
+        raise OutputError(f"cannot examine the disk of {output}: {error.strerror or error}") from error
+    if needed > free:
+        raise BadInputError(
+            f"{num_frames} frames of {num_vertices} vertices need {needed / 1e6:,.0f} MB at {output}, "
+            f"{free / 1e6:,.0f} MB are free; free some, choose another --output or fewer --vertices"
+        )
+
+
+@contextmanager
+def _work_folder() -> Iterator[Path]:
+    """A folder for the decoded sound, removed at the end."""
+    try:
+        folder = tempfile.mkdtemp(prefix="talkhead-")
+    except OSError as error:
+        raise OutputError(f"no temporary folder can be made: {error.strerror or error}") from error
+    try:
+        yield Path(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
