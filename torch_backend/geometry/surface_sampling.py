@@ -130,9 +130,11 @@ def sample_surface(
     drawn_triangles, drawn_weights = _draw_spread_points(surface, chances, spacing, anchors, count, random)
     triangles = np.concatenate([anchors.triangles, drawn_triangles])
     weights = np.concatenate([anchors.weights, drawn_weights])
-    for _ in range(_SMOOTHING_ROUNDS):
-        faces = _triangulate(surface, triangles, weights, anchors)
-        triangles, weights = _smooth(surface, triangles, weights, faces, anchors)
+    neighbors = neighbor_triangles(surface.faces)
+    for round_index in range(_SMOOTHING_ROUNDS):
+        if round_index % 2 == 0:
+            faces = _triangulate(surface, triangles, weights, anchors)
+        triangles, weights = _smooth(surface, triangles, weights, faces, anchors, neighbors)
     faces = _triangulate(surface, triangles, weights, anchors)
     corners = surface.faces[triangles]
     return SurfaceSamples(
@@ -248,6 +250,7 @@ def _smooth(
     weights: FloatArray,
     faces: NDArray[np.int32],
     anchors: AnchorPoints,
+    neighbors: IntArray,
 ) -> tuple[IntArray, FloatArray]:
     """Move the drawn points towards the mean of their neighbours along the surface; anchors stay."""
     corners = surface.faces[triangles]
@@ -261,9 +264,7 @@ def _smooth(
     step = _SMOOTHING_STEP * (total / np.maximum(count, 1.0)[:, None] - positions)
     target = plane + _to_plane(surface, triangles, step)
     drawn = np.arange(len(anchors.triangles), len(triangles))
-    found, mixed = locate_by_walking(
-        target[drawn], triangles[drawn], surface.plane, surface.faces, neighbor_triangles(surface.faces)
-    )
+    found, mixed = locate_by_walking(target[drawn], triangles[drawn], surface.plane, surface.faces, neighbors)
     mixed = np.maximum(mixed, 0.0)
     mixed /= mixed.sum(axis=1, keepdims=True)
     new_positions = _mix(surface.positions, surface.faces[np.maximum(found, 0)], mixed)

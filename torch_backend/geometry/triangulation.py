@@ -130,8 +130,14 @@ def flip_along_folds(
     def find_gain(quads: IntArray) -> FloatArray:
         start, stop, left, right = quads.T
         before = _normal_deviation(((start, stop, left), (stop, start, right)), positions, normals)
-        after = _normal_deviation(((start, right, left), (right, stop, left)), positions, normals)
-        return before - after
+        gain = np.zeros(len(quads))
+        # Deviations are positive: where there is little of it, little can be gained.
+        folded = np.flatnonzero(before > _FOLD_GAIN)
+        start, stop, left, right = quads[folded].T
+        gain[folded] = before[folded] - _normal_deviation(
+            ((start, right, left), (right, stop, left)), positions, normals
+        )
+        return gain
 
     return _flip_while_gaining(faces, uv, find_gain, _FOLD_GAIN, fixed_edges)
 
@@ -149,16 +155,22 @@ def _flip_while_gaining(
     if fixed_edges is not None:
         ordered = np.sort(fixed_edges, axis=1)
         fixed_keys = ordered[:, 0] * size + ordered[:, 1]
+    changed = np.ones(len(current), dtype=bool)
     for _ in range(_MAX_FLIP_ROUNDS):
-        quads, owners = _inner_quads(current, size)
+        quads, owners, present = _inner_quads(current, size)
+        active = changed[owners].any(axis=1)
+        quads, owners = quads[active], owners[active]
         gain = find_gain(quads)
         wanted = np.flatnonzero(gain > least_gain)
         quads, owners, gain = quads[wanted], owners[wanted], gain[wanted]
         keys = np.minimum(quads[:, 0], quads[:, 1]) * size + np.maximum(quads[:, 0], quads[:, 1])
-        allowed = ~np.isin(keys, fixed_keys) & _flip_allowed(quads, uv, current, size)
+        allowed = ~np.isin(keys, fixed_keys) & _flip_allowed(quads, uv, present, size)
         chosen = _independent(np.flatnonzero(allowed), gain, owners, quads, len(current))
         if not len(chosen):
             break
+        # A candidate that lost to a neighbouring flip has that neighbour's changed triangle, so it stays active.
+        changed[:] = False
+        changed[owners[chosen]] = True
         start, stop, left, right = quads[chosen].T
         current[owners[chosen, 0]] = np.stack([start, right, left], axis=1)
         current[owners[chosen, 1]] = np.stack([right, stop, left], axis=1)
@@ -181,18 +193,23 @@ def _cross(a: FloatArray, b: FloatArray, c: FloatArray) -> FloatArray:
     return product
 
 
-def _inner_quads(faces: IntArray, size: int) -> tuple[IntArray, IntArray]:
-    """Return (Q, 4) start, stop, left, right points of each inner edge and its (Q, 2) left and right triangles."""
+def _inner_quads(faces: IntArray, size: int) -> tuple[IntArray, IntArray, IntArray]:
+    """Return (Q, 4) start, stop, left, right points of each inner edge and its (Q, 2) left and right triangles.
+
+    Third, the sorted keys `start * size + stop` of all directed edges.
+    """
     edges = directed_edges(faces)
     apexes = np.roll(faces, -2, axis=1).reshape(-1)
     keys = edges[:, 0] * size + edges[:, 1]
     order = np.argsort(keys)
-    opposite = edges[:, 1] * size + edges[:, 0]
-    place = np.minimum(np.searchsorted(keys[order], opposite), len(keys) - 1)
-    inner = np.flatnonzero((keys[order][place] == opposite) & (edges[:, 0] < edges[:, 1]))
-    twin = order[place[inner]]
+    present = keys[order]
+    forward = np.flatnonzero(edges[:, 0] < edges[:, 1])
+    opposite = edges[forward, 1] * size + edges[forward, 0]
+    place = np.minimum(np.searchsorted(present, opposite), len(keys) - 1)
+    has_twin = present[place] == opposite
+    inner, twin = forward[has_twin], order[place[has_twin]]
     quads = np.stack([edges[inner, 0], edges[inner, 1], apexes[inner], apexes[twin]], axis=1)
-    return quads, np.stack([inner // 3, twin // 3], axis=1)
+    return quads, np.stack([inner // 3, twin // 3], axis=1), present
 
 
 def _angle_excess(quads: IntArray, positions: FloatArray) -> FloatArray:
@@ -206,15 +223,15 @@ def _angle_excess(quads: IntArray, positions: FloatArray) -> FloatArray:
     return total
 
 
-def _flip_allowed(quads: IntArray, uv: FloatArray, faces: IntArray, size: int) -> NDArray[np.bool_]:
+def _flip_allowed(quads: IntArray, uv: FloatArray, present: IntArray, size: int) -> NDArray[np.bool_]:
     """Return which quads are convex in the plane and have no edge yet between left and right."""
     start, stop, left, right = quads.T
     margin = 1e-3 * np.abs(_cross(uv[start], uv[stop], uv[left]) - _cross(uv[start], uv[stop], uv[right]))
     convex = (_cross(uv[start], uv[right], uv[left]) > margin) & (_cross(uv[right], uv[stop], uv[left]) > margin)
-    edges = directed_edges(faces)
-    present = np.minimum(edges[:, 0], edges[:, 1]) * size + np.maximum(edges[:, 0], edges[:, 1])
-    fresh = ~np.isin(np.minimum(left, right) * size + np.maximum(left, right), present)
-    allowed: NDArray[np.bool_] = convex & fresh
+    allowed: NDArray[np.bool_] = convex
+    for keys in (left * size + right, right * size + left):
+        place = np.minimum(np.searchsorted(present, keys), len(present) - 1)
+        allowed &= present[place] != keys
     return allowed
 
 
@@ -278,13 +295,24 @@ def _insert_edges(faces: IntArray, uv: FloatArray, wanted: IntArray) -> IntArray
     missing = wanted[~np.isin(wanted_keys, keys)]
     if not len(missing):
         return faces
+    near = _touches_boxes(uv[faces], uv[missing])
     apex: dict[tuple[int, int], int] = {}
-    for a, b, c in faces.tolist():
+    for a, b, c in faces[near].tolist():
         apex[a, b], apex[b, c], apex[c, a] = c, a, b
     locked = {(int(a), int(b)) for a, b in np.sort(wanted, axis=1)}
     for a, b in missing.tolist():
         _insert_edge(apex, uv, a, b, locked)
-    return np.array(sorted((a, b, c) for (a, b), c in apex.items() if a < b and a < c), dtype=np.int64)
+    rebuilt = sorted((a, b, c) for (a, b), c in apex.items() if a < b and a < c)
+    return np.concatenate([faces[~near], np.array(rebuilt, dtype=np.int64)])
+
+
+def _touches_boxes(corners: FloatArray, segments: FloatArray) -> NDArray[np.bool_]:
+    """Return which (F, 3, 2) triangles have a bounding box that meets that of one of the (E, 2, 2) segments."""
+    low, high = corners.min(axis=1), corners.max(axis=1)
+    touches = np.zeros(len(corners), dtype=bool)
+    for ends in segments:
+        touches |= ((low <= ends.max(axis=0)) & (high >= ends.min(axis=0))).all(axis=1)
+    return touches
 
 
 def _insert_edge(
