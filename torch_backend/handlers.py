@@ -94,7 +94,7 @@ def train(job: TrainJob, emitter: Emitter) -> Path:
 
             train_mmtalker(job.corpus, job.output, job.config, job.encoder, report, **changes)
         else:
-            from torch_backend.training.phone_encoder import train_phone_encoder
+            from torch_backend.training.phone_encoder_run import train_phone_encoder
 
             train_phone_encoder(job.corpus, job.output, job.config, report, **changes)
     except ValueError as error:
