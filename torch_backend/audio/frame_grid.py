@@ -21,13 +21,13 @@ def count_frames(duration_seconds: float, frame_rate: float) -> int:
     """
     if duration_seconds < 0 or frame_rate <= 0:
         raise ValueError(
-            f"expected a duration >= 0 and a frame rate > 0, got {duration_seconds} s and {frame_rate} frames per second"
+            f"expected a duration >= 0 and a frame rate > 0, got {duration_seconds} s and {frame_rate} per second"
         )
     return math.floor(duration_seconds * frame_rate + _TOLERANCE) + 1
 
 
 def compute_row_positions(
-    first_frame: int, num_frames: int, frame_rate: float, row_rate: float, num_rows: int
+    first_frame: int, num_frames: int, frame_rate: float, row_rate: float, num_rows: int, row_center: float = 0.5
 ) -> np.ndarray:
     """Return where frames fall among feature rows.
 
@@ -37,6 +37,7 @@ def compute_row_positions(
         frame_rate: animation frames per second.
         row_rate: feature rows per second.
         num_rows: rows of the whole recording; frames before the first or after the last row take that row.
+        row_center: where a row is centred, in rows after its start.
 
     Returns:
         (num_frames,) float64 fractional row indices within 0..num_rows - 1.
@@ -47,7 +48,7 @@ def compute_row_positions(
     if frame_rate <= 0 or row_rate <= 0 or num_rows < 1:
         raise ValueError(f"expected positive rates and rows, got {frame_rate}, {row_rate} and {num_rows} rows")
     times = (first_frame + np.arange(num_frames)) / frame_rate
-    return np.clip(times * row_rate - 0.5, 0.0, num_rows - 1.0)
+    return np.clip(times * row_rate - row_center, 0.0, num_rows - 1.0)
 
 
 def find_row_range(positions: np.ndarray) -> tuple[int, int]:

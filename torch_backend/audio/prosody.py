@@ -8,6 +8,7 @@ needs the whole recording.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,8 @@ _POWER_FLOOR = 1e-12
 _QUIETEST_REFERENCE = 1e-7
 _ENERGY_LIMITS = (-9.0, 3.0)
 _CHUNK_ROWS = 3_000
+_REFERENCE_ROWS = 6_000
+_REFERENCE_BLOCK = 200
 _MARGIN = 1_600  # samples of context on both sides of a chunk, multiple of the hop
 
 
@@ -116,6 +119,22 @@ def fit_speaker_reference(rows: ProsodyRows) -> SpeakerReference:
     return SpeakerReference(loud_power, float(np.median(voiced)) if len(voiced) else 0.0)
 
 
+def measure_speaker_reference(samples: np.ndarray) -> SpeakerReference:
+    """Return the loudness and median pitch of a recording from at most about a minute of it, taken evenly.
+
+    Args:
+        samples: (S,) float32 at 16 kHz, may be memory-mapped.
+    """
+    num_rows = count_rows(len(samples))
+    step = max(1, math.ceil(num_rows / _REFERENCE_ROWS))
+    blocks = [
+        measure_rows(samples, start, min(_REFERENCE_BLOCK, num_rows - start))
+        for start in range(0, num_rows, _REFERENCE_BLOCK * step)
+    ]
+    joined = (np.concatenate([getattr(b, name) for b in blocks]) for name in ("power", "voicing", "f0_hz"))
+    return fit_speaker_reference(ProsodyRows(*joined))
+
+
 def compute_log_energy(rows: ProsodyRows, reference: SpeakerReference) -> np.ndarray:
     """Return (R,) float32 log power relative to loud speech, limited to -9..3."""
     ratio = (rows.power + _POWER_FLOOR) / reference.loud_power
@@ -136,7 +155,7 @@ def compute_prosody(samples: np.ndarray) -> ProsodyTrack:
     """
     num_rows = count_rows(len(samples)) if samples.ndim == 1 else 0
     rows = measure_rows(samples, 0, num_rows)
-    reference = fit_speaker_reference(rows)
+    reference = measure_speaker_reference(samples)
     return ProsodyTrack(
         times=((np.arange(num_rows) + 0.5) / ROW_RATE).astype(np.float32),
         log_energy=compute_log_energy(rows, reference),

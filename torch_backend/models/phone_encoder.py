@@ -45,6 +45,9 @@ class PhoneEncoder(nn.Module):
     (k + 0.5) / 50 s when input row t is centred at (t + 0.5) / 100 s.
     """
 
+    feature_mean: Tensor
+    feature_deviation: Tensor
+
     def __init__(self, config: PhoneEncoderConfig) -> None:
         super().__init__()
         self.config = config
@@ -54,6 +57,8 @@ class PhoneEncoder(nn.Module):
         self.blocks = nn.Sequential(*[ResidualBlock(channels, d, config.dropout) for d in config.dilations])
         self.norm = nn.LayerNorm(channels)
         self.classify = nn.Linear(channels, len(PHONES))
+        self.register_buffer("feature_mean", torch.zeros(channels))
+        self.register_buffer("feature_deviation", torch.ones(channels))
 
     @property
     def context_rows(self) -> int:
@@ -77,3 +82,7 @@ class PhoneEncoder(nn.Module):
         x = functional.gelu(self.widen(log_mels.transpose(1, 2)))  # (B, C, 2A)
         hidden = self.norm(self.blocks(self.halve(x)).transpose(1, 2))  # (B, A, C)
         return self.classify(hidden), hidden
+
+    def standardize(self, hidden: Tensor) -> Tensor:
+        """Scale (..., C) hidden values to about zero mean and unit variance over speech."""
+        return (hidden - self.feature_mean) / self.feature_deviation

@@ -230,7 +230,9 @@ def _build_voice(job: tuple[Path, int, int, str, float]) -> list[dict]:
             if utterance is None or spoken >= minutes * 60.0:
                 continue
             spoken += utterance.duration_seconds
-            rows.append(_write_utterance(output, f"{engine_name}_{voice.replace('*', 'all')}_{len(rows):05d}", utterance))
+            rows.append(
+                _write_utterance(output, f"{engine_name}_{voice.replace('*', 'all')}_{len(rows):05d}", utterance)
+            )
     _LOGGER.info("%s: %d sentences, %.1f minutes", name, len(rows), spoken / 60.0)
     return rows
 
@@ -247,9 +249,7 @@ def _speak_block(engine: SynthesisEngine, requests: Sequence[SynthesisRequest]) 
             _LOGGER.debug("%s", error)
 
 
-def _draw_request(
-    generator: np.random.Generator, text: str, voice: str, engine: SynthesisEngine
-) -> SynthesisRequest:
+def _draw_request(generator: np.random.Generator, text: str, voice: str, engine: SynthesisEngine) -> SynthesisRequest:
     """Draw tempo and pitch: the voice's own half of the time, widely varied otherwise."""
     tempo = 1.0 if generator.random() < 0.4 else float(generator.uniform(0.72, 1.35))
     pitch = 1.0 if generator.random() < 0.4 else float(2.0 ** generator.uniform(-0.45, 0.5))
@@ -274,5 +274,3 @@ def _write_utterance(output: Path, identifier: str, utterance: Utterance) -> dic
         "settings": dict(utterance.settings),
         "phones": [[round(s.start_seconds, 5), round(s.end_seconds, 5), s.phone] for s in utterance.segments],
     }
-
-

@@ -26,8 +26,8 @@ _CZECH = _CONSONANTS | {
     "s~": "SH", "z~": "ZH", "t~": "T", "d~": "D", "n~": "N", "n*": "NG", "r~": "R", "r~*": "R", "w": "V",
 }  # fmt: skip
 _FINNISH = _CONSONANTS | {
-    "#": "SIL", "##": "SIL", "a": "AA", "e": "EH", "i": "IY", "o": "OW", "u": "UW", "y": "UW", "@": "AE", "7": "ER", "j": "Y",
-    "h": "HH", "T": "T", "S": "SH", "N": "NG",
+    "#": "SIL", "##": "SIL", "a": "AA", "e": "EH", "i": "IY", "o": "OW", "u": "UW", "y": "UW", "@": "AE", "7": "ER",
+    "j": "Y", "h": "HH", "T": "T", "S": "SH", "N": "NG",
 }  # fmt: skip
 _CATALAN = _CONSONANTS | {
     "pau": "SIL", "#": "SIL", "a": "AA", "a1": "AA", "ax": "AH", "e": "EH", "e1": "EH", "E": "EH", "E1": "EH",

@@ -72,8 +72,9 @@ _PASSAGES = _split(
     they employ more than forty men and women; my favourite month of the year is February;
     we had to give up our plan because of the fog; the puppy jumped over the fence and vanished;
     I would rather have a cup of coffee before we leave; his voice became louder, and everybody turned around;
-    bread, butter, beef and ham were all they bought; the whole family moved from Poland to Bombay""".replace(",", "\0")
-    .replace(";", ",")
+    bread, butter, beef and ham were all they bought; the whole family moved from Poland to Bombay""".replace(
+        ",", "\0"
+    ).replace(";", ",")
 )  # commas inside a passage survive the split
 
 

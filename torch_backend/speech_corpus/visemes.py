@@ -25,3 +25,13 @@ def build_viseme_matrix() -> np.ndarray:
     for phone, viseme in VISEME_OF_PHONE.items():
         matrix[PHONE_INDEX[phone], VISEMES.index(viseme)] = 1.0
     return matrix
+
+
+_LIP_GROUPS = (("sil",), ("PP",), ("FF",), ("TH", "DD", "kk", "CH", "SS", "nn"), ("RR", "aa", "E", "ih", "oh", "ou"))
+
+
+def build_lip_matrix() -> np.ndarray:
+    """Return (40, 5) float32 of coarse classes: silence, lips shut, lip on teeth, other consonants, vowels and R."""
+    visemes = build_viseme_matrix()
+    columns = [visemes[:, [VISEMES.index(name) for name in group]].sum(axis=1) for group in _LIP_GROUPS]
+    return np.stack(columns, axis=1)

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch_backend.metrics.phone_accuracy import PhoneAccuracy
 from torch_backend.models.phone_encoder import PhoneEncoder, PhoneEncoderConfig
 from torch_backend.speech_corpus.festival_voices import UNRELIABLE_PHONES
 from torch_backend.speech_corpus.phones import BILABIALS, LABIODENTALS, PHONE_INDEX, PHONES
-from torch_backend.speech_corpus.visemes import build_viseme_matrix
+from torch_backend.speech_corpus.visemes import build_lip_matrix, build_viseme_matrix
 from torch_backend.training.phone_features import FeatureUtterance, load_phone_features
 
 _LOGGER = logging.getLogger(__name__)
@@ -42,6 +42,8 @@ class PhoneTrainingConfig:
     """Share of formant speech relative to its length."""
     foreign_weight: float = 0.7
     """Share of voices of other languages relative to their length."""
+    foreign_classes: Literal["viseme", "lips"] = "viseme"
+    """How finely rows of other languages are judged: by viseme, or only by what the lips do (visemes.py)."""
     labial_weight: float = 1.6
     """Weight of p b m f v in the loss."""
     label_smoothing: float = 0.05
@@ -74,7 +76,8 @@ class PhoneEncoderRecipe:
             raise ValueError("expected utterances to train on, got none; are all voices held out?")
         self._shares = np.cumsum(_sampling_weights(self.train_utterances, config))
         self._channel_means: dict[int, np.ndarray] = {}
-        self._viseme_of_phone = torch.from_numpy(build_viseme_matrix())
+        classes = build_lip_matrix() if config.foreign_classes == "lips" else build_viseme_matrix()
+        self._foreign_classes = torch.from_numpy(classes)
         weights = torch.ones(len(PHONES))
         weights[[PHONE_INDEX[phone] for phone in sorted(BILABIALS | LABIODENTALS)]] = config.labial_weight
         self._phone_weights = weights
@@ -128,14 +131,14 @@ class PhoneEncoderRecipe:
         }
 
     def compute_loss(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Cross-entropy over phones; over visemes for voices of other languages, whose phones are only alike."""
+        """Cross-entropy over phones; over classes for voices of other languages, whose phones are only alike."""
         logits = model(batch["log_mels"])[0].float()  # (B, A, 40)
         loss = compute_phone_loss(
             logits,
             batch["labels"],
             batch["foreign"],
             self._phone_weights.to(logits.device),
-            self._viseme_of_phone.to(logits.device),
+            self._foreign_classes.to(logits.device),
             self.config.label_smoothing,
         )
         return {"loss": loss}
@@ -166,9 +169,7 @@ class PhoneEncoderRecipe:
             self._channel_means[start] = accumulator.compute()
         return normalize_log_mel(log_mel, self._channel_means[start]), self.features.labels[start:stop]
 
-    def _cut_window(
-        self, utterance: FeatureUtterance, generator: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _cut_window(self, utterance: FeatureUtterance, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """(R, 64) float32 and (R,) int64 of at most window_rows rows, changed at random."""
         config = self.config
         copy = utterance.copies[int(generator.integers(len(utterance.copies)))]
@@ -212,20 +213,20 @@ def compute_phone_loss(
     labels: Tensor,
     foreign: Tensor,
     phone_weights: Tensor,
-    viseme_of_phone: Tensor,
+    foreign_classes: Tensor,
     label_smoothing: float,
 ) -> Tensor:
     """Weighted mean of the row losses.
 
     A row of an English voice costs the smoothed cross-entropy of its phone; a row of another voice costs minus the
-    logarithm of the probability of its phone's whole viseme.
+    logarithm of the probability of its phone's whole class.
 
     Args:
         logits: (B, A, 40).
         labels: (B, A) int64, -100 for rows that do not count.
         foreign: (B,) bool.
         phone_weights: (40,) weight of each phone.
-        viseme_of_phone: (40, 15) zero-one matrix.
+        foreign_classes: (40, G) zero-one matrix.
         label_smoothing: share of the target spread evenly over all phones.
 
     Returns:
@@ -236,8 +237,8 @@ def compute_phone_loss(
     log_probabilities = functional.log_softmax(logits, dim=-1)
     of_phone = log_probabilities.gather(-1, target[..., None])[..., 0]
     exact = -(1.0 - label_smoothing) * of_phone - label_smoothing * log_probabilities.mean(dim=-1)
-    same_viseme = (viseme_of_phone @ viseme_of_phone.T)[target] > 0.5  # (B, A, 40)
-    grouped = -torch.logsumexp(log_probabilities.masked_fill(~same_viseme, -torch.inf), dim=-1)
+    same_class = (foreign_classes @ foreign_classes.T)[target] > 0.5  # (B, A, 40)
+    grouped = -torch.logsumexp(log_probabilities.masked_fill(~same_class, -torch.inf), dim=-1)
     row_loss = torch.where(foreign[:, None], grouped, exact)
     weights = phone_weights[target] * counted
     return (row_loss * weights).sum() / weights.sum().clamp(min=1e-6)
@@ -303,5 +304,3 @@ def _sampling_weights(utterances: list[FeatureUtterance], config: PhoneTrainingC
         share *= config.foreign_weight if utterance.language != "en" else 1.0
         weights.append((stop - start) * share)
     return np.array(weights, dtype=np.float64)
-
-
