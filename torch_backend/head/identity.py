@@ -1,0 +1,273 @@
+"""Identities of the built-in head: named, smooth deformations of space with their Jacobians.
+
+Every parameter is a Gaussian-weighted local scale or shift of space, so one map moves skin, teeth and tongue alike;
+three more are similarities of the eyeball and its lids, blended out around them, so lids keep fitting a round ball.
+Motion made for the mean head is carried over by the map's Jacobian: vertices that share a position share the Jacobian,
+so closed lips stay closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torch_backend.head import profile_curves as profile
+from torch_backend.head.author_space import Array, author_to_backend, backend_to_author
+from torch_backend.head.head import Head
+from torch_backend.head.jaw import JAW_HINGE
+
+Vector = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class IdentityParameter:
+    """One local deformation; its value runs from -1 to 1."""
+
+    center: Vector
+    """(x, f, z) cm."""
+    radii: Vector
+    """Gaussian radii along x, f, z, cm."""
+    scale: Vector = (0.0, 0.0, 0.0)
+    """Relative growth along x, f, z at value 1, about the centre."""
+    shift: Vector = (0.0, 0.0, 0.0)
+    """Displacement along x, f, z at value 1, cm."""
+    paired: bool = False
+    """Whether it is applied on either side, mirrored, instead of once on the midline."""
+
+
+def _grow(center: Vector, radii: Vector, scale: Vector) -> IdentityParameter:
+    return IdentityParameter(center, radii, scale=scale)
+
+
+def _move(center: Vector, radii: Vector, shift: Vector) -> IdentityParameter:
+    return IdentityParameter(center, radii, shift=shift)
+
+
+def _pair(center: Vector, radii: Vector, scale: Vector = (0, 0, 0), shift: Vector = (0, 0, 0)) -> IdentityParameter:
+    return IdentityParameter(center, radii, scale, shift, paired=True)
+
+
+LOCAL_PARAMETERS: dict[str, IdentityParameter] = {
+    "face_width": _grow((0, 4, -3), (13, 9, 7), (0.09, 0, 0)),
+    "face_length": _grow((0, 6, -6), (12, 9, 8), (0, 0, 0.08)),
+    "jaw_width": _grow((0, 3, -7.8), (12, 6, 3.0), (0.12, 0, 0)),
+    "jaw_angle": _pair((4.8, 1.6, -7.4), (2.2, 2.6, 2.2), shift=(0.45, 0, 0)),
+    "chin_height": _move((0, 8.0, -10.5), (5, 5, 3.6), (0, 0, 0.9)),
+    "chin_projection": _move((0, 8.8, -10), (3, 3, 2.2), (0, 0.5, 0)),
+    "nose_width": _grow((0, 10, -3.8), (2.4, 2.2, 1.5), (0.22, 0, 0)),
+    "nose_height": _move((0, 10.4, -3.7), (2.2, 2.5, 1.9), (0, 0, 0.5)),
+    "nose_projection": _move((0, 10.8, -3.4), (1.9, 2.2, 2.1), (0, 0.55, 0)),
+    "nose_bridge": _move((0, 9.4, -0.6), (1.1, 1.3, 1.9), (0, 0.45, 0)),
+    "brow_ridge": _move((0, 9.3, 1.9), (6, 2.4, 1.2), (0, 0.42, 0)),
+    "forehead": _move((0, 8.5, 6), (7, 4, 3.6), (0, 0.4, 0)),
+    "cranium_height": _grow((0, -1, 7), (13, 14, 7), (0, 0, 0.06)),
+    "cranium_width": _grow((0, -1, 5), (13, 12, 6), (0.05, 0, 0)),
+    "temple": _pair((6.4, 4.8, 2.5), (2, 2.5, 3), shift=(0.35, 0.07, 0)),
+    "mouth_width": _grow((0, 9.3, -6.7), (3.6, 3, 1.7), (0.12, 0, 0)),
+    "lip_thickness": _grow((0, 9.9, -6.7), (3.2, 2, 1.3), (0, 0, 0.30)),
+    "lip_projection": _move((0, 9.9, -6.8), (2.6, 2, 1.5), (0, 0.25, 0)),
+    "philtrum": _move((0, 9.7, -6.9), (4, 3, 2.2), (0, 0, 0.35)),
+    "cheekbone": _pair((4.6, 6, -2.2), (2, 2.6, 1.9), shift=(0.28, 0.28, 0)),
+    "cheek_fullness": _pair((4.2, 5.6, -6.0), (2.4, 3.0, 2.6), shift=(0.40, 0.25, 0)),
+    "neck_width": _grow((0, -1.8, -16), (14, 14, 6), (0.16, 0.10, 0)),
+    "ear_size": _pair((7.4, -1, -1.2), (2.0, 3.2, 5), scale=(0.08, 0.13, 0.13)),
+    "ear_angle": _pair((8.4, -1.2, -1.0), (1.3, 3, 4.5), shift=(0.30, -0.06, 0)),
+    "eye_hood": _pair((3.3, 8.4, 1.6), (1.8, 1.5, 0.7), shift=(0, 0.06, -0.18)),
+    "eye_bag": _pair((3.2, 8.0, -1.5), (1.4, 1.2, 0.6), shift=(0, 0.16, 0)),
+}
+"""Local deformations by name."""
+
+EYE_PARAMETERS: dict[str, float] = {"eye_size": 0.11, "eye_spacing": 0.12, "eye_height": 0.10}
+"""Similarity of the eyeball and lids at value 1: relative size, and outward and upward shift in cm."""
+
+IDENTITY_PARAMETERS: tuple[str, ...] = (*LOCAL_PARAMETERS, *EYE_PARAMETERS)
+"""All parameter names; values run from -1 to 1, and 0 is the mean head."""
+
+_NOT_ON_EYEBALL = ("eye_hood", "eye_bag")
+"""Lid parameters do not move the eyeball's centre."""
+_BLEND_START, _BLEND_STOP = 0.55, 2.3
+"""Distances from the ball's surface between which the eye's similarity fades out, cm."""
+_SIDE_BLEND = 1.0
+"""Paired parameters fade in from the midline over this many cm."""
+
+PRESETS: dict[str, dict[str, float]] = {
+    "mean": {},
+    "broad": {
+        "jaw_width": 0.8, "jaw_angle": 1.0, "brow_ridge": 1.0, "nose_width": 1.0, "nose_height": -0.5,
+        "chin_height": -0.65, "chin_projection": 1.0, "neck_width": 1.0, "lip_thickness": -0.6, "eye_size": -0.7,
+        "cheek_fullness": -0.5, "cheekbone": 0.6, "eye_hood": 1.0, "forehead": -0.7, "ear_size": 0.6,
+        "nose_bridge": 0.45,
+    },
+    "soft": {
+        "face_width": -0.3, "jaw_width": -0.8, "chin_height": 1.0, "nose_height": 1.0, "nose_projection": -1.0,
+        "nose_width": -0.5, "eye_size": 0.9, "eye_spacing": 0.8, "lip_thickness": 0.9, "lip_projection": 0.3,
+        "brow_ridge": -0.8, "cheek_fullness": 0.5, "neck_width": -1.0, "philtrum": 0.9, "cranium_height": 0.3,
+        "ear_size": -0.8, "jaw_angle": -0.65, "forehead": 0.6, "mouth_width": -0.6, "chin_projection": -0.2,
+    },
+    "lean": {
+        "face_width": -0.65, "face_length": 0.75, "cheek_fullness": -0.9, "cheekbone": 0.9, "nose_projection": 0.9,
+        "nose_bridge": 1.0, "nose_height": -0.7, "chin_projection": 0.7, "mouth_width": 0.8, "lip_thickness": -0.3,
+        "ear_size": 1.0, "ear_angle": 0.9, "eye_bag": 0.9, "brow_ridge": 0.45, "neck_width": -0.5, "temple": -0.8,
+    },
+    "round": {
+        "face_width": 0.9, "face_length": -0.8, "cheek_fullness": 1.0, "jaw_width": 0.5, "nose_height": 0.6,
+        "nose_projection": -0.6, "lip_thickness": 0.5, "eye_size": 0.5, "brow_ridge": -0.6, "chin_height": 0.5,
+        "neck_width": 0.7, "eye_bag": 0.4, "cranium_width": 0.6,
+    },
+}  # fmt: skip
+"""Named identities."""
+
+RANDOM_SPREAD = 0.45
+"""Standard deviation of a random identity's parameters, before clipping to -1..1."""
+
+
+def random_identity(seed: int) -> dict[str, float]:
+    """Return parameters of a random identity; the same seed gives the same face."""
+    values = np.random.default_rng(seed).normal(0.0, RANDOM_SPREAD, len(IDENTITY_PARAMETERS))
+    return {name: float(v) for name, v in zip(IDENTITY_PARAMETERS, np.clip(values, -1.0, 1.0), strict=True)}
+
+
+def resolve_identity(identity: str | int | None) -> dict[str, float]:
+    """Return the parameters of an identity given by preset name or seed (a number, or its digits as text).
+
+    Raises:
+        ValueError: when the name is neither a preset nor a whole number from 0 on.
+    """
+    if identity is None:
+        return {}
+    if isinstance(identity, str) and identity in PRESETS:
+        return dict(PRESETS[identity])
+    try:
+        seed = int(identity)
+    except ValueError:
+        seed = -1
+    if seed < 0:
+        raise ValueError(f"expected an identity of {', '.join(PRESETS)} or a seed from 0 on, got {identity!r}")
+    return random_identity(seed)
+
+
+def validate_identity(parameters: Mapping[str, float]) -> None:
+    """Raise ValueError when a parameter is unknown, not finite or outside -1..1."""
+    unknown = sorted(set(parameters) - set(IDENTITY_PARAMETERS))
+    if unknown:
+        raise ValueError(f"expected identity parameters of IDENTITY_PARAMETERS, got {unknown}")
+    for name, value in parameters.items():
+        if not -1.0 <= value <= 1.0:
+            raise ValueError(f"expected {name} in -1..1, got {value}")
+
+
+def _local_warp(points: Array, parameters: Mapping[str, float]) -> tuple[Array, Array]:
+    """Return points (N, 3) moved by the local parameters, and the map's Jacobians (N, 3, 3), in author space."""
+    moved = points.copy()
+    jacobian = np.tile(np.eye(3), (len(points), 1, 1))
+    for name, value in parameters.items():
+        if name not in LOCAL_PARAMETERS or value == 0.0:
+            continue
+        one = LOCAL_PARAMETERS[name]
+        radii, scale, shift = (np.array(v, dtype=np.float64) for v in (one.radii, one.scale, one.shift))
+        for side in (1.0, -1.0) if one.paired else (1.0,):
+            flip = np.array([side, 1.0, 1.0])
+            offset = points * flip - np.array(one.center)
+            weight = np.exp(-((offset / radii) ** 2).sum(axis=1))
+            gradient = -2.0 * offset / radii**2 * weight[:, None]
+            if one.paired:
+                ramp, slope = _ramp(points[:, 0] * side, 0.0, _SIDE_BLEND)
+                gradient = gradient * ramp[:, None]
+                gradient[:, 0] += weight * slope
+                weight = weight * ramp
+            direction = value * (offset * scale + shift)
+            moved += weight[:, None] * direction * flip
+            local = direction[:, :, None] * gradient[:, None, :]
+            local[:, range(3), range(3)] += weight[:, None] * value * scale
+            jacobian += local * flip[:, None] * flip
+    return moved, jacobian
+
+
+def _ramp(values: Array, start: float, stop: float) -> tuple[Array, Array]:
+    """Return the smoothstep of values and its derivative."""
+    t = np.clip((values - start) / (stop - start), 0.0, 1.0)
+    return t * t * (3.0 - 2.0 * t), 6.0 * t * (1.0 - t) / (stop - start)
+
+
+def _warp(points: Array, parameters: Mapping[str, float]) -> tuple[Array, Array]:
+    """Return author-space points (N, 3) moved by all parameters, and the map's Jacobians (N, 3, 3)."""
+    moved, jacobian = _local_warp(points, parameters)
+    size = 1.0 + EYE_PARAMETERS["eye_size"] * parameters.get("eye_size", 0.0)
+    for side, center in zip((1.0, -1.0), _moved_eye_centers(parameters), strict=True):
+        rest_center = profile.EYE_CENTER * np.array([side, 1.0, 1.0])
+        offset = points - rest_center
+        distance = np.linalg.norm(offset, axis=1)
+        ramp, slope = _ramp(distance, profile.EYE_RADIUS + _BLEND_START, profile.EYE_RADIUS + _BLEND_STOP)
+        inside = 1.0 - ramp
+        similar = center + offset * size
+        toward = similar - moved
+        gradient = -(slope / np.maximum(distance, 1e-9))[:, None] * offset
+        jacobian = (
+            (1.0 - inside)[:, None, None] * jacobian
+            + inside[:, None, None] * size * np.eye(3)
+            + toward[:, :, None] * gradient[:, None, :]
+        )
+        moved = moved + inside[:, None] * toward
+    return moved, jacobian
+
+
+def _moved_eye_centers(parameters: Mapping[str, float]) -> Array:
+    on_ball = {name: value for name, value in parameters.items() if name not in _NOT_ON_EYEBALL}
+    center, _ = _local_warp(profile.EYE_CENTER[None], on_ball)
+    outward = EYE_PARAMETERS["eye_spacing"] * parameters.get("eye_spacing", 0.0)
+    upward = EYE_PARAMETERS["eye_height"] * parameters.get("eye_height", 0.0)
+    left = center[0] + np.array([outward, 0.0, upward])
+    return np.stack([left, left * np.array([-1.0, 1.0, 1.0])])
+
+
+def warp_points(points: NDArray[np.floating], parameters: Mapping[str, float]) -> NDArray[np.float64]:
+    """Carry points (N, 3) of the mean head to an identity; both in backend metres.
+
+    Raises:
+        ValueError: when a parameter is unknown or out of range.
+    """
+    validate_identity(parameters)
+    return author_to_backend(_warp(backend_to_author(points), parameters)[0])
+
+
+def identity_jacobians(head: Head, parameters: Mapping[str, float]) -> NDArray[np.float32]:
+    """Return the Jacobian (V, 3, 3) of an identity's map at the mean head's rest vertices.
+
+    Displacements of the mean head become displacements of the identity by ``einsum("vij,tvj->tvi", J, offsets)``.
+
+    Args:
+        head: the mean head.
+        parameters: identity parameters, -1..1; missing ones are 0.
+
+    Raises:
+        ValueError: when a parameter is unknown or out of range.
+    """
+    validate_identity(parameters)
+    jacobian = _warp(backend_to_author(head.vertices), parameters)[1]
+    axes = [0, 2, 1]
+    return jacobian[:, axes][:, :, axes].astype(np.float32)
+
+
+def apply_identity(head: Head, parameters: Mapping[str, float]) -> Head:
+    """Return the mean head turned into an identity: vertices of all parts, blendshapes, eyes and jaw hinge.
+
+    Raises:
+        ValueError: when a parameter is unknown or out of range.
+    """
+    if not any(parameters.values()):
+        validate_identity(parameters)
+        return head
+    jacobian = identity_jacobians(head, parameters)
+    size = 1.0 + EYE_PARAMETERS["eye_size"] * parameters.get("eye_size", 0.0)
+    hinge = warp_points(author_to_backend(JAW_HINGE)[None], parameters)[0]
+    return replace(
+        head,
+        vertices=warp_points(head.vertices, parameters).astype(np.float32),
+        blendshapes=np.einsum("vij,kvj->kvi", jacobian, head.blendshapes),
+        eye_centers=author_to_backend(_moved_eye_centers(parameters)).astype(np.float32),
+        eye_radius=head.eye_radius * size,
+        jaw_hinge=hinge.astype(np.float32),
+    )
