@@ -78,3 +78,11 @@ def enable_nodes(data_block: Any) -> Any:
 def is_background() -> bool:
     """Whether Blender runs without a window. `bpy.app.module` does not exist in 4.2."""
     return bool(bpy.app.background or getattr(bpy.app, "module", False))
+
+
+def set_denoising(cycles: Any, quality: str) -> None:
+    """Denoise Cycles pictures with "FAST" or "HIGH" quality (a choice of some builds only)."""
+    cycles.use_denoising = True
+    if hasattr(cycles, "denoising_quality"):
+        cycles.denoising_quality = quality
+    cycles.denoising_prefilter = "FAST" if quality == "FAST" else "ACCURATE"

@@ -21,7 +21,7 @@ REGIONS = (
 
 
 def make_template(columns: int = 21, rows: int = 21) -> ClipTemplate:
-    """A face-sized sheet of columns x rows vertices (skin) and four small quads behind it (eyes, teeth, gums, tongue)."""
+    """A face-sized sheet of columns x rows vertices (skin), four small quads behind it (eyes ... tongue)."""
     x, y = np.meshgrid(np.linspace(-0.08, 0.08, columns), np.linspace(-0.1, 0.1, rows))
     z = 0.1 - 4.0 * (x**2 + 0.5 * y**2)
     skin = np.stack([x, y, z], axis=-1).reshape(-1, 3)

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from ..compat import enable_nodes
 
 COLLECTION_NAME = "TalkHead stage"
-BACKDROP_COLOR = (0.17, 0.215, 0.265)
-"""Linear grey-blue."""
+BACKDROP_COLORS = ((0.36, 0.43, 0.5), (0.12, 0.155, 0.2))
+"""Linear grey-blue behind the head and at the rim of the picture."""
 _LENS_MM = 85.0
 _SENSOR_MM = 36.0
-_FRAMED_HEIGHT = 1.32
-"""Height of the picture in head heights, at the head."""
+_FRAMED_HEIGHT = 1.02
+"""Height of the picture in head heights, at the head: the neck leaves it below, without its edge showing."""
+_AIM_ABOVE_CENTRE = 0.075
+"""Where the camera looks, in head heights above the middle of crown and neck."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class AreaLight:
 LIGHTS = (
     AreaLight("Key light", (-2.4, -3.2, 2.2), 1.8, 17.0, (1.0, 0.93, 0.85)),
     AreaLight("Fill light", (3.4, -2.8, 0.3), 2.6, 6.0, (0.82, 0.9, 1.0)),
-    AreaLight("Rim light", (2.2, 2.6, 2.6), 1.4, 20.0, (0.9, 0.95, 1.0)),
+    AreaLight("Rim light", (3.0, 2.6, 1.4), 2.2, 9.0, (0.9, 0.95, 1.0)),
 )
 
 
@@ -93,9 +95,10 @@ def _add_camera(collection: Any, place: Any, centre: Any, height: float) -> None
     distance = _FRAMED_HEIGHT * height * _LENS_MM / _SENSOR_MM
     data.clip_start = 0.05 * distance
     camera = bpy.data.objects.new(data.name, data)
-    turn = math.radians(14.0)
-    eye = centre + Vector((math.sin(turn), -math.cos(turn), 0.05)) * distance
-    camera.matrix_world = place @ _looking_at(eye, centre)
+    turn = math.radians(11.0)
+    aim = centre + Vector((0.0, 0.0, _AIM_ABOVE_CENTRE * height))
+    eye = aim + Vector((math.sin(turn), -math.cos(turn), 0.03)) * distance
+    camera.matrix_world = place @ _looking_at(eye, aim)
     collection.objects.link(camera)
 
 
@@ -112,20 +115,38 @@ def _add_light(collection: Any, light: AreaLight, place: Any, centre: Any, heigh
 
 def _add_backdrop(collection: Any, place: Any, centre: Any, height: float) -> None:
     mesh = bpy.data.meshes.new("Backdrop")
-    half = 12.0 * height
-    corners = [(-half, 0, -half), (half, 0, -half), (half, 0, half), (-half, 0, half)]
+    corners = [(-8, 0, -8), (8, 0, -8), (8, 0, 8), (-8, 0, 8)]  # the gradient ends at a distance of 1
     mesh.from_pydata(corners, [], [(0, 1, 2, 3)])
-    material = bpy.data.materials.new("TalkHead backdrop")
-    shader = next(node for node in enable_nodes(material).nodes if node.type == "BSDF_PRINCIPLED")
-    shader.inputs["Base Color"].default_value = (*BACKDROP_COLOR, 1.0)
-    shader.inputs["Roughness"].default_value = 1.0
-    shader.inputs["Specular IOR Level"].default_value = 0.0
-    shader.inputs["Emission Color"].default_value = (*BACKDROP_COLOR, 1.0)
-    shader.inputs["Emission Strength"].default_value = 0.55
+    material = _backdrop_material()
     mesh.materials.append(material)
     backdrop = bpy.data.objects.new("Backdrop", mesh)
-    backdrop.matrix_world = place @ Matrix.Translation(centre + Vector((0.0, 3.2 * height, 0.0)))
+    backdrop.matrix_world = place @ Matrix.LocRotScale(
+        centre + Vector((0.0, 2.0 * height, 0.1 * height)), None, Vector((1.25, 1.25, 1.25)) * height
+    )
+    for kind in ("diffuse", "glossy", "shadow", "transmission"):
+        setattr(backdrop, f"visible_{kind}", False)
     collection.objects.link(backdrop)
+
+
+def _backdrop_material() -> Any:
+    """Make a round gradient that glows by itself: cheaper to render than a lit wall."""
+    material = bpy.data.materials.new("TalkHead backdrop")
+    tree = enable_nodes(material)
+    tree.nodes.clear()
+    coordinates = tree.nodes.new("ShaderNodeTexCoord")
+    gradient = tree.nodes.new("ShaderNodeTexGradient")
+    gradient.gradient_type = "SPHERICAL"
+    ramp = tree.nodes.new("ShaderNodeValToRGB")
+    ramp.color_ramp.interpolation = "EASE"
+    for element, color in zip(ramp.color_ramp.elements, reversed(BACKDROP_COLORS), strict=True):
+        element.color = (*color, 1.0)
+    emission = tree.nodes.new("ShaderNodeEmission")
+    output = tree.nodes.new("ShaderNodeOutputMaterial")
+    tree.links.new(coordinates.outputs["Object"], gradient.inputs["Vector"])
+    tree.links.new(gradient.outputs["Fac"], ramp.inputs["Fac"])
+    tree.links.new(ramp.outputs["Color"], emission.inputs["Color"])
+    tree.links.new(emission.outputs["Emission"], output.inputs["Surface"])
+    return material
 
 
 def _looking_at(eye: Any, point: Any) -> Any:
