@@ -156,6 +156,11 @@ def test_identity_moves_the_template_and_maps_offsets_by_its_jacobian(predictor:
     assert np.allclose(moved[:, :1000], expected, atol=1e-6)
 
 
+def test_unknown_identity_is_a_usage_error(predictor: MMTalkerPredictor) -> None:
+    with pytest.raises(UsageError, match="--identity"):
+        predictor.plan(identity="nobody")
+
+
 def test_sealed_lips_stay_sealed_under_an_identity(predictor: MMTalkerPredictor) -> None:
     """Contact points share their place, so they share the Jacobian: equal offsets stay equal."""
     plan = predictor.plan(2000, identity=3)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from blender_talkhead.contract.errors import BackendError
+from blender_talkhead.contract.errors import BackendError, UsageError
 from blender_talkhead.contract.motion_clip import ClipTemplate
 from torch_backend.audio.frame_grid import count_frames
 from torch_backend.audio.speech_encoder import SpeechEncoder, load_speech_encoder
@@ -128,11 +128,11 @@ class MMTalkerPredictor:
             seed: of the points on the surface.
 
         Raises:
-            UsageError: `num_vertices` is out of range.
+            UsageError: `num_vertices` is out of range, or there is no such identity.
         """
         mesh = build_skin_mesh(self.head, num_vertices, seed, self.model.face_probabilities())
         polygon_starts, polygon_vertices, corner_uvs, parts = append_parts(self.head, mesh)
-        parameters = {} if identity is None else resolve_identity(identity)
+        parameters = _resolve_identity(identity)
         head = apply_identity(self.head, parameters) if parameters else self.head
         jacobians = None
         if parameters:
@@ -268,6 +268,13 @@ def has_fast_bfloat16() -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
+def _resolve_identity(identity: str | int | None) -> dict[str, float]:
+    try:
+        return resolve_identity(identity)
+    except ValueError as error:
+        raise UsageError(f"--identity: {error}") from error
+
+
 def _validate_encoder(model: MMTalker, encoder: SpeechEncoder) -> None:
     config = model.config
     if encoder.feature_size != config.feature_size or encoder.name != config.speech_encoder:
@@ -279,8 +286,8 @@ def _validate_encoder(model: MMTalker, encoder: SpeechEncoder) -> None:
 
 
 def _validate_head(model: MMTalker, head: Head) -> None:
-    triangles = model.template_triangles.cpu().numpy()  # type: ignore[union-attr, operator]
-    vertices = model.template_vertices.cpu().numpy()  # type: ignore[union-attr, operator]
+    triangles = model.template_triangles.cpu().numpy()
+    vertices = model.template_vertices.cpu().numpy()
     same = triangles.shape == head.skin_triangles.shape and bool((triangles == head.skin_triangles).all())
     if not same or np.abs(vertices - head.vertices[: head.num_skin_vertices]).max() > HEAD_TOLERANCE_M:
         raise BackendError(
