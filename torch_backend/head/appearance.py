@@ -117,8 +117,9 @@ def brow_density(points: Array) -> Array:
     thickness = 0.34 - 0.20 * along
     strip = np.exp(-(((z - middle) / thickness) ** 4))
     ends = smoothstep(x, 1.25, 1.75) * (1.0 - smoothstep(x, 4.8, 5.3))
-    # Hairs lean outwards; the stroke pattern leaves gaps, denser in the middle.
-    strokes = 0.72 + 0.28 * np.sin(34.0 * (x - 0.75 * (z - middle)) + 2.0 * np.sin(9.0 * z))
+    # Hairs lean outwards; the strokes leave narrow gaps.
+    hair = np.sin(55.0 * (x - 0.8 * (z - middle)))
+    strokes = 0.86 + 0.14 * hair * np.cos(7.0 * x)
     return strip * ends * strokes * (f > 4.0)
 
 

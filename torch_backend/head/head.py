@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,7 @@ class Head:
 def triangulate_polygons(polygon_starts: IndexArray, polygon_vertices: IndexArray) -> IndexArray:
     """Return fan triangles (F, 3) of polygons, in polygon order."""
     triangles = []
-    for start, stop in zip(polygon_starts[:-1], polygon_starts[1:], strict=True):
+    for start, stop in pairwise(polygon_starts):
         corners = polygon_vertices[start:stop]
         triangles += [(corners[0], corners[i], corners[i + 1]) for i in range(1, len(corners) - 1)]
     return np.array(triangles, dtype=np.int32)

@@ -76,7 +76,7 @@ LOCAL_PARAMETERS: dict[str, IdentityParameter] = {
     "ear_size": _pair((7.4, -1, -1.2), (2.0, 3.2, 5), scale=(0.08, 0.13, 0.13)),
     "ear_angle": _pair((8.4, -1.2, -1.0), (1.3, 3, 4.5), shift=(0.30, -0.06, 0)),
     "eye_hood": _pair((3.3, 8.4, 1.6), (1.8, 1.5, 0.7), shift=(0, 0.06, -0.18)),
-    "eye_bag": _pair((3.2, 8.0, -1.5), (1.4, 1.2, 0.6), shift=(0, 0.16, 0)),
+    "eye_bag": _pair((3.3, 8.1, -2.1), (1.5, 1.5, 0.8), shift=(0, 0.30, 0.10)),
 }
 """Local deformations by name."""
 

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse as sparse
 from numpy.typing import NDArray
 
-from torch_backend.head.author_space import Array
+from torch_backend.head.author_space import Array, smoothstep
 from torch_backend.head.field_solver import FieldSolver
 from torch_backend.head.skin_labels import SkinLabels
 
@@ -17,6 +17,8 @@ JAW_OPEN_DEGREES = 20.0
 JAW_SHIFT = 0.6
 """Translation of jawForward, jawLeft and jawRight at weight 1, cm."""
 SMOOTHING_PASSES = 14
+NECK_FADE = (-15.5, -13.0)
+"""Heights between which the neck goes from still to its smoothed weight."""
 RIGID_FROM = 0.92
 """Smoothed weight from which on the skin follows the jaw rigidly."""
 CORNER_WEIGHT = 0.46
@@ -64,7 +66,7 @@ def compute_jaw_weights(labels: SkinLabels, normals: Array, solver: FieldSolver)
     filled = solver.fill(fixed, np.nan_to_num(weight)[:, None], "harmonic")[:, 0]
     smoothed = _smooth(filled, labels.triangles, ~on_mouth)
     # A plateau of exactly rigid vertices on the chin, which the jaw's motion can be read from.
-    outside = np.clip(smoothed / RIGID_FROM, 0.0, 1.0)
+    outside = np.clip(smoothed / RIGID_FROM, 0.0, 1.0) * smoothstep(z, *NECK_FADE)
     weight = np.where(on_mouth, np.clip(smoothed, 0.0, 1.0), outside)
     return 0.5 * (weight + weight[labels.mirror])
 

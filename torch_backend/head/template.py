@@ -7,6 +7,7 @@ triangulation connects it; the rings are stitched in as quad strips and the half
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from scipy.spatial import Delaunay, cKDTree
@@ -126,7 +127,8 @@ class _HalfFill:
     def _midline_points(self, candidates: Array, mouth_ends: Array) -> Array:
         curve = candidates[np.abs(candidates[:, 0]) < 0.09] * [0.0, 1.0, 1.0]
         curve = project_to_skin(curve) * [0.0, 1.0, 1.0]
-        curve = curve[~self.in_hole(curve + [1e-6, 0.0, 0.0]) & (curve[:, 2] > NECK_HEIGHT + 0.5)]
+        aside = curve + np.array([1e-6, 0.0, 0.0])
+        curve = curve[~self.in_hole(aside) & (curve[:, 2] > NECK_HEIGHT + 0.5)]
         pins = project_to_skin(np.array(PINNED_MIDLINE)) * [0.0, 1.0, 1.0]
         chosen = list(pins)
         order = np.argsort(-np.arctan2(curve[:, 2] - MAP_CENTER[2], curve[:, 1]))
@@ -294,7 +296,7 @@ class _HalfMesh:
         """Add rings and quad strips between neighbours; `outer` exists already and is the last or first ring."""
         indices = [self._add_points(ring) for ring in rings]
         indices = [*indices, outer] if last else [outer, *indices]
-        for a, b in zip(indices[:-1], indices[1:], strict=True):
+        for a, b in pairwise(indices):
             count = len(a)
             for i in range(count if closed else count - 1):
                 j = (i + 1) % count
