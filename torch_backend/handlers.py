@@ -276,10 +276,10 @@ def _require_room(output: Path, num_frames: int, template: ClipTemplate) -> None
     num_vertices = len(template.template_vertices)
     needed = num_frames * num_vertices * _BYTES_PER_VERTEX_FRAME + _TEMPLATE_BYTES + _HEADROOM_BYTES
     try:
-        free = shutil.disk_usage(_existing_ancestor(output)).free
+        total, _, free = shutil.disk_usage(_existing_ancestor(output))
     except OSError as error:
         raise OutputError(f"cannot examine the disk of {output}: {error.strerror or error}") from error
-    if needed > free:
+    if needed > free and total > 0:  # what is no disk at all has none, and says so when it is written
         raise BadInputError(
             f"{num_frames} frames of {num_vertices} vertices need {needed / 1e6:,.0f} MB at {output}, "
             f"{free / 1e6:,.0f} MB are free; free some, choose another --output or fewer --vertices"
