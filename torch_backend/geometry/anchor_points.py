@@ -16,6 +16,7 @@ from torch_backend.geometry.surface_template import (
     SurfaceTemplate,
     find_feature_curves,
 )
+from torch_backend.geometry.triangulation import cross_product, points_in_loops
 
 _LARGEST_SHARE = 0.5
 """Share of all points that anchors may take before they are thinned."""
@@ -46,7 +47,9 @@ class AnchorPoints:
     """(n, 2) points that touch when the lips are closed."""
 
     def encroached(self, positions: FloatArray, plane: FloatArray) -> NDArray[np.bool_]:
-        """Return which points lie in the ball over a joined pair of anchors, so that they would break its edge.
+        """Return which points lie in the ball over a joined pair of anchors, or beyond the polygons of the boundaries.
+
+        The former would break the pair's edge; the latter lie between a thinned boundary and the template's own.
 
         Args:
             positions: (N, 3) on the surface, metres.
@@ -56,7 +59,7 @@ class AnchorPoints:
         ends, ends_plane = self.positions[joined], self.plane[joined]
         radii = 0.5 * np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1)
         reach = _PLANE_REACH * np.linalg.norm(ends_plane[:, 0] - ends_plane[:, 1], axis=1)
-        inside = np.zeros(len(plane), dtype=bool)
+        inside = ~points_in_loops(plane, [self.plane[loop] for loop in self.loops])
         tree = cKDTree(positions)
         for near, center, limit in zip(
             tree.query_ball_point(ends.mean(axis=1), radii * 1.02), ends_plane.mean(axis=1), reach, strict=True
@@ -147,18 +150,33 @@ def _collect(surface: SurfaceTemplate, curves: FeatureCurves, sampled: list[list
     indexed = [np.array([numbers.setdefault(point, len(numbers)) for point in curve]) for curve in sampled]
     triangles, weights = _to_barycentric(surface, list(numbers))
     num_loops = len(curves.boundaries)
-    lines, pairs = [np.empty((0, 2), dtype=np.int64)], np.empty((0, 2), dtype=np.int64)
+    pairs = np.empty((0, 2), dtype=np.int64)
+    fixed = [np.stack([loop, np.roll(loop, -1)], axis=1) for loop in indexed[:num_loops]]
     rest = indexed[num_loops:]
     if curves.contact is not None:
         upper, lower = rest[:2]
         pairs = np.stack([upper, lower], axis=1)[upper != lower]
-        lines += [np.stack([line[:-1], line[1:]], axis=1) for line in (upper, lower)]
+        fixed += [np.stack([line[:-1], line[1:]], axis=1) for line in (upper, lower)]
         rest = rest[2:]
-    lines += [np.stack([loop, np.roll(loop, -1)], axis=1) for loop in rest]
     corners = surface.faces[triangles]
     positions = np.einsum("kc,kcd->kd", weights, surface.positions[corners])
     plane = np.einsum("kc,kcd->kd", weights, surface.plane[corners])
-    return AnchorPoints(triangles, weights, positions, plane, indexed[:num_loops], np.concatenate(lines), pairs)
+    creases = [np.stack([loop, np.roll(loop, -1)], axis=1) for loop in rest]
+    lines = _drop_crossing(plane, fixed, creases)[sum(len(loop) for loop in indexed[:num_loops]) :]
+    return AnchorPoints(triangles, weights, positions, plane, indexed[:num_loops], lines, pairs)
+
+
+def _drop_crossing(plane: FloatArray, fixed: list[IntArray], creases: list[IntArray]) -> IntArray:
+    """Return the fixed lines and those pieces of creases that cross no earlier line (few points cut corners)."""
+    kept = np.concatenate(fixed)
+    for crease in creases:
+        a, b = plane[crease[:, 0]][:, None], plane[crease[:, 1]][:, None]
+        c, d = plane[kept[:, 0]][None], plane[kept[:, 1]][None]
+        crosses = (cross_product(a, b, c) * cross_product(a, b, d) < 0.0) & (
+            cross_product(c, d, a) * cross_product(c, d, b) < 0.0
+        )
+        kept = np.concatenate([kept, crease[~crosses.any(axis=1)]])
+    return kept
 
 
 def _to_barycentric(surface: SurfaceTemplate, points: list[_CurvePoint]) -> tuple[IntArray, FloatArray]:

@@ -179,14 +179,14 @@ def _flip_while_gaining(
 
 def _oriented(faces: IntArray, uv: FloatArray) -> IntArray:
     """Turn triangles counter-clockwise and drop those without area (Qhull leaves some on the hull)."""
-    areas = _cross(uv[faces[:, 0]], uv[faces[:, 1]], uv[faces[:, 2]])
+    areas = cross_product(uv[faces[:, 0]], uv[faces[:, 1]], uv[faces[:, 2]])
     turned = np.where(areas[:, None] < 0.0, faces[:, [0, 2, 1]], faces)
     kept: IntArray = turned[np.abs(areas) > 1e-14]
     return kept
 
 
-def _cross(a: FloatArray, b: FloatArray, c: FloatArray) -> FloatArray:
-    """Return twice the signed area of the triangles a, b, c (..., 2)."""
+def cross_product(a: FloatArray, b: FloatArray, c: FloatArray) -> FloatArray:
+    """Return twice the signed area of the plane triangles a, b, c (..., 2): positive when c is left of a -> b."""
     product: FloatArray = (b[..., 0] - a[..., 0]) * (c[..., 1] - a[..., 1]) - (b[..., 1] - a[..., 1]) * (
         c[..., 0] - a[..., 0]
     )
@@ -226,8 +226,10 @@ def _angle_excess(quads: IntArray, positions: FloatArray) -> FloatArray:
 def _flip_allowed(quads: IntArray, uv: FloatArray, present: IntArray, size: int) -> NDArray[np.bool_]:
     """Return which quads are convex in the plane and have no edge yet between left and right."""
     start, stop, left, right = quads.T
-    margin = 1e-3 * np.abs(_cross(uv[start], uv[stop], uv[left]) - _cross(uv[start], uv[stop], uv[right]))
-    convex = (_cross(uv[start], uv[right], uv[left]) > margin) & (_cross(uv[right], uv[stop], uv[left]) > margin)
+    margin = 1e-3 * np.abs(cross_product(uv[start], uv[stop], uv[left]) - cross_product(uv[start], uv[stop], uv[right]))
+    convex = (cross_product(uv[start], uv[right], uv[left]) > margin) & (
+        cross_product(uv[right], uv[stop], uv[left]) > margin
+    )
     allowed: NDArray[np.bool_] = convex
     for keys in (left * size + right, right * size + left):
         place = np.minimum(np.searchsorted(present, keys), len(present) - 1)
@@ -322,8 +324,8 @@ def _insert_edge(
     edges = edges[edges[:, 0] < edges[:, 1]]
     a, b = uv[first], uv[last]
     apart = ~np.isin(edges, (first, last)).any(axis=1)
-    sides = _cross(a, b, uv[edges[:, 0]]) * _cross(a, b, uv[edges[:, 1]]) < 0.0
-    ends = _cross(uv[edges[:, 0]], uv[edges[:, 1]], a) * _cross(uv[edges[:, 0]], uv[edges[:, 1]], b) < 0.0
+    sides = cross_product(a, b, uv[edges[:, 0]]) * cross_product(a, b, uv[edges[:, 1]]) < 0.0
+    ends = cross_product(uv[edges[:, 0]], uv[edges[:, 1]], a) * cross_product(uv[edges[:, 0]], uv[edges[:, 1]], b) < 0.0
     crossing = deque((int(p), int(q)) for p, q in edges[apart & sides & ends])
     budget = 50 * (len(crossing) + 1) ** 2
     while crossing and budget:
@@ -332,14 +334,14 @@ def _insert_edge(
         if (p, q) in locked:
             raise ValueError(f"triangulate_uv: the edges {first}-{last} and {p}-{q} must both exist, but they cross")
         left, right = apex[p, q], apex[q, p]
-        if _cross(uv[p], uv[right], uv[left]) <= 0.0 or _cross(uv[right], uv[q], uv[left]) <= 0.0:
+        if cross_product(uv[p], uv[right], uv[left]) <= 0.0 or cross_product(uv[right], uv[q], uv[left]) <= 0.0:
             crossing.append((p, q))
             continue
         _flip(apex, p, q, left, right)
         low, high = min(left, right), max(left, right)
         if {low, high} & {first, last}:
             continue
-        if _cross(a, b, uv[low]) * _cross(a, b, uv[high]) < 0.0:
+        if cross_product(a, b, uv[low]) * cross_product(a, b, uv[high]) < 0.0:
             crossing.append((low, high))
     if (first, last) not in apex and (last, first) not in apex:
         raise ValueError(f"triangulate_uv: edge {first}-{last} cannot be inserted: a point lies on it")
