@@ -82,7 +82,7 @@ def describe_backend(as_json: bool) -> str:
     content = collect_info()
     if as_json:
         return json.dumps(content, ensure_ascii=False)
-    lines = [f"TalkHead backend {content['talkhead_version']}, Python {content['python']} on {content['platform']}"]
+    lines = [f"TalkHead backend {content['talkhead_version']}, Python {content['python_version']} on {content['platform']}"]
     lines += [f"  {name} {version or 'missing'}" for name, version in content["packages"].items()]
     if content["torch_error"]:
         lines.append(f"  torch cannot be used: {content['torch_error']}")
@@ -108,7 +108,7 @@ def collect_info() -> dict[str, Any]:
         "talkhead_version": read_version(),
         "protocol_version": PROTOCOL_VERSION,
         "result_format_version": FORMAT_VERSION,
-        "python": platform.python_version(),
+        "python_version": platform.python_version(),
         "executable": sys.executable,
         "platform": platform.platform(),
         "processors": os.cpu_count(),
