@@ -21,6 +21,7 @@ class PhoneEncoderConfig:
     dilations: tuple[int, ...] = (1, 2, 4, 8, 1, 2, 4, 8)
     """One residual block each, in rows of 20 ms."""
     dropout: float = 0.1
+    """Share of hidden channels dropped in a window while training."""
 
 
 class ResidualBlock(nn.Module):
@@ -30,7 +31,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.norm = nn.BatchNorm1d(channels)
         self.dilated = nn.Conv1d(channels, channels, 3, padding=dilation, dilation=dilation)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout1d(dropout)  # whole channels: as good, and random numbers are not free
         self.pointwise = nn.Conv1d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -28,6 +28,8 @@ class AugmentationConfig:
     pause_probability: float = 0.5
     longest_pause_seconds: float = 0.7
     """Silence added before and, independently, after."""
+    long_pause_probability: float = 0.12
+    """Share of the ends that get one to four seconds instead."""
     breath_probability: float = 0.4
     reverb_probability: float = 0.5
     reverb_seconds: tuple[float, float] = (0.08, 0.6)
@@ -185,12 +187,8 @@ def augment_speech(
     sound = np.asarray(samples, np.float32)
     if generator.random() < config.resample_probability:
         sound, phones = resample_speech(sound, phones, float(generator.uniform(*config.resample_range)))
-    lead, tail = (
-        generator.uniform(0.0, config.longest_pause_seconds) if generator.random() < config.pause_probability else 0.0
-        for _ in range(2)
-    )
-    sound, phones = pad_speech(sound, phones, lead, tail)
-    level = float(np.sqrt(np.square(sound).mean())) + 1e-5
+    sound, phones = pad_speech(sound, phones, _draw_pause(generator, config), _draw_pause(generator, config))
+    level = float(np.sqrt(np.square(samples, dtype=np.float64).mean())) + 1e-5
     if generator.random() < config.breath_probability:
         sound = add_breath(sound, phones, level, generator)
     if generator.random() < config.reverb_probability:
@@ -202,6 +200,46 @@ def augment_speech(
     if generator.random() < config.noise_probability:
         sound = sound + level * _draw_noise(len(sound), generator, others, config)
     return _draw_channel(sound, generator, config), phones
+
+
+def make_background(num_samples: int, generator: np.random.Generator) -> np.ndarray:
+    """Draw the sound of a place where nobody speaks: coloured noise, at times hum, swelling, clicks, a narrow band.
+
+    Args:
+        num_samples: length at 16 kHz.
+        generator: what it is drawn from.
+
+    Returns:
+        (S,) float32 with a peak between -70 and 0 dB.
+    """
+    times = np.arange(num_samples, dtype=np.float32) / SAMPLE_RATE
+    noise = make_colored_noise(num_samples, generator.uniform(0.0, 1.3), generator)
+    if generator.random() < 0.35:
+        fundamental = float(generator.choice([50.0, 60.0, generator.uniform(80.0, 400.0)]))
+        hum = sum(np.sin(2.0 * np.pi * k * fundamental * times) / k for k in range(1, int(generator.integers(2, 9))))
+        noise = noise + hum * generator.uniform(0.1, 1.5)
+    if generator.random() < 0.35:
+        rate = 2.0 * np.pi * generator.uniform(0.05, 2.0)
+        noise = noise * (1.0 + generator.uniform(0.2, 0.8) * np.sin(rate * times + generator.uniform(0.0, 6.0)))
+    if generator.random() < 0.25:
+        for start in generator.integers(0, num_samples, int(generator.integers(1, 6))):
+            length = min(int(generator.uniform(0.002, 0.03) * SAMPLE_RATE), num_samples - int(start))
+            click = generator.standard_normal(length) * np.exp(-5.0 * np.arange(length) / max(length, 1))
+            noise[start : start + length] += click * generator.uniform(2.0, 15.0)
+    noise = noise.astype(np.float32)
+    if generator.random() < 0.3:
+        noise = limit_band(noise, generator.uniform(30.0, 400.0), generator.uniform(1500.0, 7000.0))
+    level = 10.0 ** (generator.uniform(-70.0, 0.0) / 20.0)
+    return (noise / (np.abs(noise).max() + 1e-9) * level).astype(np.float32)
+
+
+def _draw_pause(generator: np.random.Generator, config: AugmentationConfig) -> float:
+    """Seconds of silence for one end."""
+    if generator.random() < config.long_pause_probability:
+        return float(generator.uniform(1.0, 4.0))
+    if generator.random() < config.pause_probability:
+        return float(generator.uniform(0.0, config.longest_pause_seconds))
+    return 0.0
 
 
 def _draw_noise(

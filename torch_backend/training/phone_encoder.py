@@ -19,7 +19,7 @@ from torch_backend.models.phone_encoder import PhoneEncoder, PhoneEncoderConfig
 from torch_backend.speech_corpus.festival_voices import UNRELIABLE_PHONES
 from torch_backend.speech_corpus.phones import BILABIALS, LABIODENTALS, PHONE_INDEX, PHONES
 from torch_backend.speech_corpus.visemes import build_lip_matrix, build_viseme_matrix
-from torch_backend.training.phone_features import FeatureUtterance, load_phone_features
+from torch_backend.training.phone_features import BACKGROUND, FeatureUtterance, load_phone_features
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -42,6 +42,8 @@ class PhoneTrainingConfig:
     """Share of formant speech relative to its length."""
     foreign_weight: float = 0.7
     """Share of voices of other languages relative to their length."""
+    background_share: float = 0.08
+    """Share of the windows that hold no speech, only noise."""
     foreign_classes: Literal["viseme", "lips"] = "viseme"
     """How finely rows of other languages are judged: by viseme, or only by what the lips do (visemes.py)."""
     labial_weight: float = 1.6
@@ -84,7 +86,9 @@ class PhoneEncoderRecipe:
 
     def describe(self) -> dict[str, Any]:
         """Size of the network, and what it learned from."""
-        voices = sorted({f"{u.engine}/{u.voice}" for u in self.train_utterances if u.engine != "espeak"})
+        voices = sorted(
+            {f"{u.engine}/{u.voice}" for u in self.train_utterances if u.engine not in ("espeak", BACKGROUND)}
+        )
         if any(u.engine == "espeak" for u in self.train_utterances):
             voices.append("espeak/*")
         settings = {
@@ -150,7 +154,7 @@ class PhoneEncoderRecipe:
         for copy, name in ((0, "clean"), (1, "augmented")):
             accuracy = PhoneAccuracy()
             for utterance in self.held_out_utterances:
-                if utterance.language != "en" or copy >= len(utterance.copies):
+                if utterance.language != "en" or utterance.engine == BACKGROUND or copy >= len(utterance.copies):
                     continue
                 log_mels, labels = self._load_copy(*utterance.copies[copy])
                 count = len(log_mels) // 2 * 2
@@ -303,4 +307,8 @@ def _sampling_weights(utterances: list[FeatureUtterance], config: PhoneTrainingC
         share = config.espeak_weight if utterance.engine == "espeak" else 1.0
         share *= config.foreign_weight if utterance.language != "en" else 1.0
         weights.append((stop - start) * share)
-    return np.array(weights, dtype=np.float64)
+    shares = np.array(weights, dtype=np.float64)
+    background = np.array([utterance.engine == BACKGROUND for utterance in utterances])
+    for kind, share in ((background, config.background_share), (~background, 1.0 - config.background_share)):
+        shares[kind] *= share / max(shares[kind].sum(), 1.0)
+    return shares

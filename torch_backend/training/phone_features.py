@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from torch_backend.audio.log_mel import compute_log_mel, count_mel_rows
-from torch_backend.speech_corpus.augmentation import augment_speech
+from torch_backend.speech_corpus.augmentation import augment_speech, make_background
 from torch_backend.speech_corpus.corpus import CorpusUtterance, load_corpus, read_corpus_hash
 from torch_backend.speech_corpus.phones import PHONE_INDEX, PhoneSegment
 
@@ -26,6 +26,9 @@ ROW_RATE = 100.0
 _MEL_WARP_PROBABILITY = 0.6
 _MEL_WARP_RANGE = (0.9, 1.12)
 _NUM_OTHERS = 40
+BACKGROUND = "background"
+"""Engine of clips without speech."""
+_BACKGROUND_SAMPLES = 80_000
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,12 @@ def label_rows(segments: Sequence[PhoneSegment], num_rows: int, row_rate: float 
     return labels
 
 
-def build_phone_features(corpus: Path, output: Path, num_copies: int, seed: int, num_processes: int = 1) -> None:
-    """Compute a feature folder. The result does not depend on the number of processes.
+def build_phone_features(
+    corpus: Path, output: Path, num_copies: int, seed: int, num_processes: int = 1, num_backgrounds: int = 250
+) -> None:
+    """Compute a feature folder: the corpus, its copies, and recordings of nothing but background noise.
+
+    The result does not depend on the number of processes.
 
     Args:
         corpus: corpus folder.
@@ -74,6 +81,7 @@ def build_phone_features(corpus: Path, output: Path, num_copies: int, seed: int,
         num_copies: augmented copies of every utterance, beside the clean one.
         seed: of the augmentation.
         num_processes: how many to use.
+        num_backgrounds: clips of 5 s without speech, engine "background".
 
     Raises:
         ValueError: the corpus is no corpus.
@@ -91,18 +99,20 @@ def build_phone_features(corpus: Path, output: Path, num_copies: int, seed: int,
     else:
         parts = [_featurize_block(job) for job in jobs]
     copies = [copy for part in parts for copy in part]
+    copies += [_featurize_background(np.random.default_rng([seed, 3, index])) for index in range(num_backgrounds)]
+    kinds = [(u.id, u.engine, u.voice, u.language) for u in utterances]
+    kinds += [(f"background_{index:05d}", BACKGROUND, "none", "en") for index in range(num_backgrounds)]
     log_mels = np.concatenate([mel for group in copies for mel, _ in group])
     labels = np.concatenate([label for group in copies for _, label in group])
     np.save(output / "log_mels.npy", log_mels)
     np.save(output / "labels.npy", labels)
     rows, position = [], 0
-    for utterance, group in zip(utterances, copies, strict=True):
+    for (identifier, engine, voice, language), group in zip(kinds, copies, strict=True):
         ranges = []
         for mel, _ in group:
             ranges.append([position, position + len(mel)])
             position += len(mel)
-        rows.append({"id": utterance.id, "engine": utterance.engine, "voice": utterance.voice,
-                     "language": utterance.language, "copies": ranges})  # fmt: skip
+        rows.append({"id": identifier, "engine": engine, "voice": voice, "language": language, "copies": ranges})
     index = {"corpus_hash": read_corpus_hash(corpus), "seed": seed, "num_copies": num_copies, "utterances": rows}
     (output / "index.json").write_text(json.dumps(index) + "\n", encoding="utf-8")
     _LOGGER.info("%d utterances, %.0f minutes with copies", len(rows), len(log_mels) / ROW_RATE / 60.0)
@@ -139,6 +149,12 @@ def _featurize_block(
         _featurize(utterance, others, num_copies, np.random.default_rng([seed, 2, index]))
         for index, utterance in zip(indices, utterances, strict=True)
     ]
+
+
+def _featurize_background(generator: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
+    sound = make_background(_BACKGROUND_SAMPLES, generator)
+    num_rows = count_mel_rows(len(sound))
+    return [(compute_log_mel(sound, 0, num_rows).astype(np.float16), label_rows((), num_rows))]
 
 
 def _featurize(
