@@ -220,16 +220,14 @@ class AnimateJob:
         head = bpy.data.objects[take.object_name]
         set_, world = stage.build_stage(head, read_rest_positions(head.data)), stage.create_world()
         if partial_preview is not None:
+            frame = self._scene.frame_current
             scene = preview.create_preview_scene(self._scene, head, set_, world)
             if partial_preview.suffix.lower() == ".png":
-                preview.set_still(
-                    scene, preview.choose_still_frame(clip, self._rate(), self._options.start), partial_preview
-                )
-                self._reporter.progress("rendering", _BAKE_PART)
-                render(scene, partial_preview)
+                self._render_still(scene, clip, partial_preview)
             else:
                 self._render_film(scene, take, partial_preview, files)
             preview.remove_preview_scene(scene)
+            self._scene.frame_set(frame)
         if self._is_new:
             self._scene.collection.children.link(set_)
             self._scene.camera = stage.stage_camera(set_)
@@ -238,13 +236,19 @@ class AnimateJob:
         else:
             stage.remove_stage(set_, world)
 
+    def _render_still(self, scene: Any, clip: MotionClip, picture: Path) -> None:
+        self._reporter.progress("rendering", _BAKE_PART)
+        frame = preview.choose_still_frame(clip, timeline.scene_rate(self._scene), self._options.start)
+        preview.set_still(scene, self._scene, frame, picture)
+        render(scene, picture)
+
     def _render_film(self, scene: Any, take: Take, film: Path, files: OutputFiles) -> None:
         folder = files.scratch_folder(film.parent)
         report = self._reporter.step("rendering", _BAKE_PART, _PREVIEW_PART)
         pictures = []
         for index in range(take.num_scene_frames):
             picture = folder / f"{index + 1:06d}.png"
-            preview.set_film_frame(scene, self._options.start + index, picture)
+            preview.set_film_frame(scene, self._scene, self._options.start + index, picture)
             render(scene, picture)
             pictures.append(picture)
             report((index + 1) / (take.num_scene_frames + 1))

@@ -74,23 +74,23 @@ def set_render_look(scene: Any) -> None:
     scene.view_settings.look = "None"
 
 
-def set_still(scene: Any, frame: int, path: Path) -> None:
-    """Prepare a scene to render one frame as a PNG."""
+def set_still(scene: Any, source: Any, frame: int, path: Path) -> None:
+    """Prepare a preview scene to render one frame of the source scene's take as a PNG."""
     _set_picture(scene, STILL_SIZE_PX, _STILL_SAMPLES, "HIGH")
     compat.set_still_output(scene.render.image_settings)
     scene.render.filepath = str(path)
     scene.render.use_file_extension = False
-    scene.frame_set(frame)
+    _show_frame(scene, source, frame)
 
 
-def set_film_frame(scene: Any, frame: int, path: Path) -> None:
-    """Prepare a scene to render one frame of a film as a PNG; each frame is a step that can be cancelled."""
+def set_film_frame(scene: Any, source: Any, frame: int, path: Path) -> None:
+    """Prepare a preview scene to render one frame of a film as a PNG; each frame is a step that can be cancelled."""
     _set_picture(scene, FILM_SIZE_PX, _FILM_SAMPLES, "FAST")
     compat.set_still_output(scene.render.image_settings)
     scene.render.image_settings.compression = 10
     scene.render.filepath = str(path)
     scene.render.use_file_extension = False
-    scene.frame_set(frame)
+    _show_frame(scene, source, frame)
 
 
 def create_film_scene(source: Any, pictures: list[Path], audio: Path, path: Path) -> Any:
@@ -135,6 +135,12 @@ def remove_preview_scene(scene: Any) -> None:
     bpy.data.scenes.remove(scene)
     for sound in [sound for sound in bpy.data.sounds if sound.users == 0]:
         bpy.data.sounds.remove(sound)
+
+
+def _show_frame(scene: Any, source: Any, frame: int) -> None:
+    """Go to a frame in both scenes: a render reads shape key values that only the session's active scene evaluates."""
+    source.frame_set(frame)
+    scene.frame_set(frame)
 
 
 def _set_picture(scene: Any, size_px: int, samples: int, denoising: str) -> None:
