@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from blender_talkhead.contract.errors import BackendError, CancelledError, UsageError
+from torch_backend.audio.expression_controls import compute_controls
 from torch_backend.config import config_to_dict
 from torch_backend.head import load_head
 from torch_backend.inference import mmtalker as inference
@@ -22,7 +23,7 @@ from torch_backend.models.mmtalker import MMTalker, MMTalkerConfig
 from torch_backend.modules.surface_points import SurfacePoints
 
 RATE = 16_000
-CONFIG = MMTalkerConfig(feature_size=4, speech_encoder="test", hidden_size=8, encoding_size=6, decoder_size=8)
+CONFIG = MMTalkerConfig(feature_size=7, speech_encoder="test", hidden_size=8, encoding_size=6, decoder_size=8)
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,17 @@ def test_frames_follow_each_other_and_are_all_there(predictor: MMTalkerPredictor
     assert fractions[-1] == 1.0
 
 
+def test_controls_move_with_the_sound_and_are_part_of_the_input(model: MMTalker) -> None:
+    """A model without controls takes the encoder's channels alone, and moves otherwise."""
+    samples, points = _speechlike(4.0), SurfacePoints.at_vertices(np.array([0, 100]))
+    bare = MMTalkerPredictor(_model(feature_size=4, expression_controls=False), _EnvelopeEncoder(), "0", "float32")
+    assert _animate(bare, samples, 100, points).shape == (121, 2, 3)
+    features = inference._RollingFeatures(_EnvelopeEncoder(), samples, 121, True)
+    channels = torch.cat([features.read(0, 60), features.read(30, 121)[30:]])
+    assert channels.shape == (121, 7)
+    assert np.allclose(channels[:, 4:].numpy(), compute_controls(samples, 121, 30.0))
+
+
 @pytest.mark.parametrize("samples", [1600, 1601, 8000])
 def test_short_recordings(predictor: MMTalkerPredictor, samples: int) -> None:
     blocks = list(predictor.animate(_speechlike(1.0)[:samples], predictor.plan(1000)))
@@ -312,6 +324,8 @@ def test_weights_of_another_encoder_are_refused(model: MMTalker) -> None:
     encoder.name = "other"
     with pytest.raises(BackendError, match="'other'"):
         MMTalkerPredictor(model, encoder, "0", "float32")
+    with pytest.raises(BackendError, match="trained on 1 features"):
+        MMTalkerPredictor(_model(feature_size=4), _EnvelopeEncoder(), "0", "float32")
 
 
 def test_weights_of_another_head_are_refused() -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from blender_talkhead.facial.blendshapes import BLENDSHAPE_INDEX
+from torch_backend.audio.expression_controls import scale_controls
 from torch_backend.config import config_from_dict
 from torch_backend.head import load_head
 from torch_backend.models.checkpoints import load_checkpoint
@@ -55,7 +56,7 @@ def _examples(count: int = 4, frames: int = 60) -> MotionExamples:
             MotionExample(f"u{index}", "e", f"v{index % 2}", "en", index, 0, index * frames, (index + 1) * frames)
         )
     stacked = np.concatenate(features).astype(np.float16), np.concatenate(curves).astype(np.float16)
-    return MotionExamples(*stacked, tuple(examples), 30.0, {"speech_encoder": "test"})
+    return MotionExamples(*stacked, tuple(examples), 30.0, {"speech_encoder": "test", "expression_controls": True})
 
 
 def _config(output: Path, **loop: Any) -> MMTalkerTrainingConfig:
@@ -73,7 +74,7 @@ def _config(output: Path, **loop: Any) -> MMTalkerTrainingConfig:
         ),
         model=MODEL,
         loss=LossConfig(),
-        data=DataConfig(drawn_points=16, feature_noise=0.1, held_out_voices=("e/v1",)),
+        data=DataConfig(drawn_points=16, feature_noise=0.1, control_noise=0.1, held_out_voices=("e/v1",)),
     )
 
 
@@ -124,6 +125,19 @@ def test_closed_frames_need_an_articulated_closure_and_a_small_gap() -> None:
     gaps = np.zeros((4, 5, 3), np.float32)
     gaps[2:, :, 1] = 0.1  # centimetres
     assert find_closed_frames(curves, gaps).tolist() == [False, True, False, False]
+
+
+def test_controls_are_scaled_columns_of_the_curves() -> None:
+    curves = np.zeros((2, 52))
+    for name, value in (("eyeBlinkLeft", 0.5), ("browInnerUp", 0.25), ("eyeSquintLeft", 0.1), ("jawOpen", 1.0)):
+        curves[1, BLENDSHAPE_INDEX[name]] = value
+    assert scale_controls(curves).tolist() == [[0, 0, 0], [2.0, 2.0, 2.0]]
+
+
+def test_noise_is_relative_to_each_channel(tmp_path: Path) -> None:
+    recipe, examples = _recipe(tmp_path), _examples()
+    assert np.allclose(recipe._noise[:3], 0.1 * examples.features[:, :3].astype(np.float32).std(0), rtol=1e-3)
+    assert np.allclose(recipe._noise[3:], 0.1 * examples.features[:, 3:].astype(np.float32).std(0), rtol=1e-3)
 
 
 # --- batches and losses

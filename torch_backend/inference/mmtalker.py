@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from blender_talkhead.contract.errors import BackendError, UsageError
 from blender_talkhead.contract.motion_clip import ClipTemplate
+from torch_backend.audio.expression_controls import NUM_CONTROLS, compute_controls
 from torch_backend.audio.frame_grid import count_frames
 from torch_backend.audio.speech_encoder import SpeechEncoder, load_speech_encoder
 from torch_backend.head import Head, load_head
@@ -189,7 +190,7 @@ class MMTalkerPredictor:
         with torch.inference_mode():
             terms = self.model.compute_vertex_terms()
             query = PointQuery(self.model, points)
-        features = _RollingFeatures(self.encoder, samples, num_frames)
+        features = _RollingFeatures(self.encoder, samples, num_frames, self.model.config.expression_controls)
         for start in range(0, num_frames, window):
             stop = min(start + window, num_frames)
             low, high = max(0, start - context), min(num_frames, stop + context)
@@ -222,25 +223,36 @@ class MMTalkerPredictor:
 
 
 class _RollingFeatures:
-    """Speech features of successive, overlapping frame ranges; every frame is encoded once."""
+    """Input of successive, overlapping frame ranges; every frame is encoded once."""
 
-    def __init__(self, encoder: SpeechEncoder, samples: NDArray[np.float32], num_frames: int) -> None:
+    def __init__(
+        self, encoder: SpeechEncoder, samples: NDArray[np.float32], num_frames: int, expression_controls: bool
+    ) -> None:
         self.encoder = encoder
         self.samples = samples
-        self.num_frames = num_frames
         self.normalization = encoder.fit_normalization(samples)
+        # Three numbers a frame for the whole recording: they look at all of it, and are small.
+        self.controls = compute_controls(samples, num_frames, FRAME_RATE) if expression_controls else None
         self._start = 0
-        self._kept = torch.zeros(0, encoder.feature_size)
+        self._kept: torch.Tensor | None = None
 
     def read(self, start: int, stop: int) -> torch.Tensor:
-        """Features (stop - start, D) of frames start .. stop - 1; neither may go back."""
+        """Channels (stop - start, D) of frames start .. stop - 1; neither may go back."""
+        if self._kept is None:
+            self._kept, self._start = self._encode(start, stop), start
+            return self._kept
         first_new = self._start + len(self._kept)
-        parts = [self._kept[start - self._start :]]
-        if stop > first_new:
-            new = self.encoder.encode(self.samples, first_new, stop - first_new, FRAME_RATE, self.normalization)
-            parts.append(new.to(self._kept.device))
-        self._kept, self._start = torch.cat(parts), start
+        kept = self._kept[start - self._start :]
+        self._kept = torch.cat([kept, self._encode(first_new, stop)]) if stop > first_new else kept
+        self._start = start
         return self._kept
+
+    def _encode(self, start: int, stop: int) -> torch.Tensor:
+        features = self.encoder.encode(self.samples, start, stop - start, FRAME_RATE, self.normalization)
+        if self.controls is None:
+            return features
+        controls = torch.from_numpy(self.controls[start:stop]).to(features.device)
+        return torch.cat([features, controls], dim=1)
 
 
 def choose_precision(precision: Precision, device: str = "cpu") -> Literal["float32", "bfloat16"]:
@@ -277,17 +289,18 @@ def _resolve_identity(identity: str | int | None) -> dict[str, float]:
 
 def _validate_encoder(model: MMTalker, encoder: SpeechEncoder) -> None:
     config = model.config
-    if encoder.feature_size != config.feature_size or encoder.name != config.speech_encoder:
+    wanted = config.feature_size - (NUM_CONTROLS if config.expression_controls else 0)
+    if encoder.feature_size != wanted or encoder.name != config.speech_encoder:
         raise BackendError(
-            f"the MMTalker weights were trained on {config.feature_size} features of '{config.speech_encoder}', but "
+            f"the MMTalker weights were trained on {wanted} features of '{config.speech_encoder}', but "
             f"the speech encoder is '{encoder.name}' with {encoder.feature_size}. Choose the encoder that belongs to "
             "the weights, or train weights for this one."
         )
 
 
 def _validate_head(model: MMTalker, head: Head) -> None:
-    triangles = model.template_triangles.cpu().numpy()
-    vertices = model.template_vertices.cpu().numpy()
+    triangles = model.template_triangles.cpu().numpy()  # type: ignore[operator]
+    vertices = model.template_vertices.cpu().numpy()  # type: ignore[operator]
     same = triangles.shape == head.skin_triangles.shape and bool((triangles == head.skin_triangles).all())
     if not same or np.abs(vertices - head.vertices[: head.num_skin_vertices]).max() > HEAD_TOLERANCE_M:
         raise BackendError(

@@ -38,10 +38,12 @@ FRAME_RATE = 30.0
 class MMTalkerConfig:
     """Sizes and ablation switches."""
 
-    feature_size: int = 192
-    """D, channels of the speech features."""
+    feature_size: int = 195
+    """D, channels of the input: those of the speech encoder, then the expression controls."""
     speech_encoder: str = "shipped"
     """Name of the encoder that the features come from."""
+    expression_controls: bool = True
+    """Whether the last three channels are blink, brow raise and squint of audio/expression_controls.py."""
     hidden_size: int = 32
     """H, width of audio and vertex features."""
     encoding_size: int = 16

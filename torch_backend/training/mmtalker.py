@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from torch_backend.audio.expression_controls import NUM_CONTROLS
 from torch_backend.audio.speech_encoder import load_speech_encoder
 from torch_backend.config import config_from_dict, config_to_dict
 from torch_backend.head import Head, load_head
@@ -45,6 +46,8 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "mmtalker.toml"
 EXAMPLE_FOLDER = "examples"
+NOISE_ROWS = 20_000
+"""Rows of the features, at least, that their standard deviation is measured on."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,9 @@ class DataConfig:
     augmented_copies: int = 2
     """Augmented copies of every utterance, beside the clean one."""
     feature_noise: float = 0.6
-    """Standard deviation of the noise on the (unit variance) features."""
+    """Noise on the speech features, relative to each channel's standard deviation."""
+    control_noise: float = 0.1
+    """Noise on the expression controls, relative to their standard deviation."""
     drawn_points: int = 128
     """Points drawn on the surface at each step, beside the anchors."""
     held_out_voices: tuple[str, ...] = ()
@@ -131,7 +136,10 @@ class MMTalkerRecipe:
             raise ValueError(f"expected examples at {FRAME_RATE} frames per second, got {examples.frame_rate}")
         self.config = config
         self.model_config = replace(
-            config.model, feature_size=examples.feature_size, speech_encoder=examples.source["speech_encoder"]
+            config.model,
+            feature_size=examples.feature_size,
+            speech_encoder=examples.source["speech_encoder"],
+            expression_controls=examples.source["expression_controls"],
         )
         self.head = head
         self.examples = examples
@@ -140,6 +148,7 @@ class MMTalkerRecipe:
         self.anchors = build_face_anchors(head)
         self.train_examples, held_out = examples.split(config.data.held_out_voices)
         self.held_out = _spread([example for example in held_out if example.copy == 0], config.data.evaluated_examples)
+        self._noise = _noise_levels(examples, config.data)
         self._example_shares = _sampling_shares(self.train_examples, config.data)
         self._pairs = torch.from_numpy(self.anchors.pairs)
         self._corners = torch.from_numpy(self.anchors.corners)
@@ -168,7 +177,7 @@ class MMTalkerRecipe:
         length = min(self.model_config.window_frames, example.stop - example.start)
         start = example.start + int(generator.integers(example.stop - example.start - length + 1))
         features = self.examples.features[start : start + length].astype(np.float32)
-        features += self.config.data.feature_noise * generator.standard_normal(features.shape, dtype=np.float32)
+        features += self._noise * generator.standard_normal(features.shape, dtype=np.float32)
         curves = self.examples.curves[start : start + length].astype(np.float32)
         drawn_faces, drawn = self.draw_points(generator)
         points = SurfacePoints.at_vertices(self.anchors.vertices).joined(drawn)
@@ -276,7 +285,8 @@ def train_mmtalker(
     if not (folder / "index.json").is_file():
         encoder = load_speech_encoder(speech_encoder, "cpu")
         logger.info("computing the features of %s", encoder.name)
-        build_motion_examples(corpus, folder, encoder, FRAME_RATE, config.data.augmented_copies, config.loop.seed)
+        copies, controls = config.data.augmented_copies, config.model.expression_controls
+        build_motion_examples(corpus, folder, encoder, FRAME_RATE, copies, config.loop.seed, controls)
     recipe = MMTalkerRecipe(config, load_head(), load_motion_examples(folder))
     return train(recipe, config.loop, report)
 
@@ -285,6 +295,16 @@ def _gaps(displacements: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """(T, P, 3) vectors from the lower to the upper lip; at rest the lips touch, so displacements tell all."""
     gaps: np.ndarray = displacements[:, pairs[:, 0]] - displacements[:, pairs[:, 1]]
     return gaps
+
+
+def _noise_levels(examples: MotionExamples, config: DataConfig) -> np.ndarray:
+    """(D,) float32 standard deviation of the noise on each channel."""
+    rows = examples.features[:: max(1, len(examples.features) // NOISE_ROWS)].astype(np.float32)
+    levels = np.full(rows.shape[1], config.feature_noise, np.float32)
+    if examples.source["expression_controls"]:
+        levels[-NUM_CONTROLS:] = config.control_noise
+    noise: np.ndarray = levels * rows.std(axis=0)
+    return noise
 
 
 def _sampling_shares(examples: Sequence[MotionExample], config: DataConfig) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Speech features beside true blendshape curves, on one frame grid: what a motion model learns from.
 
-An example folder holds `features.npy` (R, D) float16, `curves.npy` (R, 52) float16 in ARKit order, and `index.json`:
-where the rows of every example are, and what they were made from. It is made once; training reads it memory-mapped.
+An example folder holds `features.npy` (R, D) float16 (the speech encoder's channels, then the expression controls),
+`curves.npy` (R, 52) float16 in ARKit order, and `index.json`: where the rows of every example are, and what they were
+made from. It is made once; training reads it memory-mapped.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from torch_backend.audio.expression_controls import scale_controls
 from torch_backend.audio.frame_grid import count_frames
 from torch_backend.audio.prosody import compute_prosody
 from torch_backend.audio.speech_encoder import SpeechEncoder
@@ -61,7 +63,7 @@ class MotionExamples:
     examples: tuple[MotionExample, ...]
     frame_rate: float
     source: dict[str, Any]
-    """Corpus hash, encoder, seed, copies."""
+    """Corpus hash, encoder, seed, copies, whether there are expression controls."""
 
     @property
     def feature_size(self) -> int:
@@ -96,6 +98,7 @@ def build_motion_examples(
     frame_rate: float,
     num_copies: int = 2,
     seed: int = 0,
+    expression_controls: bool = True,
     report: Callable[[float], None] | None = None,
 ) -> None:
     """Compute an example folder.
@@ -107,6 +110,7 @@ def build_motion_examples(
         frame_rate: frames per second of features and curves.
         num_copies: augmented copies of every utterance, beside the clean one.
         seed: of the augmentation.
+        expression_controls: whether to append them to the features.
         report: called with the fraction done; may raise to stop.
 
     Raises:
@@ -124,6 +128,9 @@ def build_motion_examples(
         generator = np.random.default_rng([seed, 2, index])
         for copy, (samples, segments) in enumerate(_copies(utterance, num_copies, generator, others)):
             example_features, example_curves = encode_example(samples, segments, encoder, frame_rate)
+            if expression_controls:  # the truth has them already: no need to compute the rule twice
+                controls = scale_controls(example_curves).astype(np.float16)
+                example_features = np.concatenate([example_features, controls], axis=1)
             stop = position + len(example_features)
             examples.append(
                 MotionExample(
@@ -136,7 +143,8 @@ def build_motion_examples(
         if report is not None:
             report((index + 1) / len(utterances))
     source = {
-        "corpus_hash": read_corpus_hash(corpus), "speech_encoder": encoder.name, "seed": seed, "num_copies": num_copies
+        "corpus_hash": read_corpus_hash(corpus), "speech_encoder": encoder.name, "seed": seed, "num_copies": num_copies,
+        "expression_controls": expression_controls,
     }  # fmt: skip
     save_motion_examples(output, np.concatenate(features), np.concatenate(curves), examples, frame_rate, source)
     logger.info("%d examples, %.0f minutes", len(examples), position / frame_rate / 60)
