@@ -73,7 +73,7 @@ def test_distance_knows_inside_outside_and_the_open_mouth(head):
     assert distance[1] > 0.2
     assert distance[2] > 0.0
     assert distance[3] == pytest.approx(-(head.eye_radius + 0.0007), abs=0.004)
-    between_lips = head.vertices[head.lip_contact_pairs[11, 0]].astype(np.float64) + [0.0, -0.006, -0.002]
+    between_lips = head.vertices[head.lip_contact_pairs[11, 0]] + np.array([0.0, -0.006, -0.002])
     closed, opened = (signed_distance(head, between_lips[None], {"jawOpen": w})[0] for w in (0.0, 0.7))
     assert closed < 0.0 < opened
 

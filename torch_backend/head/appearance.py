@@ -26,7 +26,7 @@ class SkinPalette:
     flush: Color = (0.68, 0.30, 0.24)
     """Colour that cheeks, nose tip and ears lean to."""
     lips: Color = (0.53, 0.20, 0.18)
-    mouth: Color = (0.46, 0.15, 0.14)
+    mouth: Color = (0.55, 0.20, 0.18)
     """Inside of the lips and the mouth."""
     hair: Color = (0.085, 0.052, 0.035)
     brows: Color = (0.10, 0.06, 0.04)

@@ -9,7 +9,7 @@ from torch_backend.head.part_mesh import PartMesh, sweep_closed
 
 ROOT = 2.5
 TIP = 8.1
-TONGUE_COLOR = (0.52, 0.19, 0.18)
+TONGUE_COLOR = (0.62, 0.26, 0.24)
 RINGS = 22
 SEGMENTS = 16
 
@@ -30,7 +30,7 @@ def build_tongue() -> PartMesh:
     root = np.array([0.0, ROOT - 0.2, middle[0, 0]])
     tip = np.array([0.0, TIP, middle[-1, 0]])
     vertices, polygons = sweep_closed(root, rings, tip)
-    shade = 0.55 + 0.45 * np.clip((vertices[:, 1] - ROOT) / (TIP - ROOT), 0.0, 1.0)
+    shade = 0.65 + 0.35 * np.clip((vertices[:, 1] - ROOT) / (TIP - ROOT), 0.0, 1.0)
     colors = np.array(TONGUE_COLOR) * shade[:, None]
     return PartMesh(vertices, polygons, colors, np.ones(len(vertices), dtype=bool))
 
