@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from blender_talkhead.facial.blendshapes import BLENDSHAPE_INDEX
 from torch_backend.audio.expression_controls import scale_controls
@@ -230,6 +231,17 @@ def test_resumed_training_equals_uninterrupted(tmp_path: Path) -> None:
     assert first.keys() == second.keys()
     for name in first:
         assert torch.equal(first[name], second[name]), name
+
+
+def test_training_in_mixed_precision(tmp_path: Path) -> None:
+    """bfloat16 in the forward pass: the first loss is near the one in float32."""
+    losses = {}
+    for precision in ("no", "bf16"):
+        AcceleratorState._reset_state(reset_partial_state=True)  # one process has one precision otherwise
+        recipe = _recipe(tmp_path / precision, steps=2, mixed_precision=precision)
+        train(recipe, recipe.config.loop, lambda _, figures, key=precision: losses.setdefault(key, figures["loss"]))
+    AcceleratorState._reset_state(reset_partial_state=True)
+    assert losses["bf16"] == pytest.approx(losses["no"], rel=0.02)
 
 
 def test_evaluation_of_the_truth_is_perfect() -> None:
