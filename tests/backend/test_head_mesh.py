@@ -4,11 +4,17 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
 from blender_talkhead.contract.errors import BackendError
 from torch_backend.head import load_head
+from torch_backend.head.author_space import author_to_backend
+from torch_backend.head.eyeballs import build_eyeballs
 from torch_backend.head.head import PART_NAMES, TEMPLATE_PATH, read_head, save_head, triangulate_polygons
 from torch_backend.head.landmarks import LANDMARK_MIRROR
+from torch_backend.head.rings import ear_rings, eyelid_rings, mouth_rings, neck_ring, nostril_rings
+from torch_backend.head.teeth import build_gums, build_teeth
+from torch_backend.head.tongue import build_tongue
 
 FLIP = np.array([-1.0, 1.0, 1.0], np.float32)
 
@@ -190,3 +196,21 @@ def test_broken_files_are_backend_errors(tmp_path):
 def test_shared_head_cannot_be_written_to(head):
     with pytest.raises(ValueError, match="read-only"):
         head.vertices[0, 0] = 1.0
+
+
+def test_frozen_file_is_what_the_code_builds(head):
+    """Parts and rings only: the fill's connectivity may differ by machine, which is why the file is frozen."""
+    for name, build in (
+        ("eyes", build_eyeballs),
+        ("teeth", build_teeth),
+        ("gums", build_gums),
+        ("tongue", build_tongue),
+    ):
+        part, (start, stop) = build(), head.parts[name]
+        np.testing.assert_allclose(author_to_backend(part.vertices), head.vertices[start:stop], atol=1e-5)
+        np.testing.assert_allclose(part.colors, head.vertex_colors[start:stop], atol=1e-4)
+    skin = cKDTree(head.vertices[: head.num_skin_vertices])
+    nostrils, _ = nostril_rings()
+    ears, _ = ear_rings()
+    for ring in [*eyelid_rings(), *mouth_rings().rings, *nostrils, *ears, neck_ring()]:
+        assert skin.query(author_to_backend(ring))[0].max() < 1e-5
