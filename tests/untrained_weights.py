@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from torch_backend.audio.expression_controls import NUM_CONTROLS
 from torch_backend.audio.shipped_encoder import CHECKPOINT_KIND, NUM_PROSODY_CHANNELS
 from torch_backend.config import config_to_dict
 from torch_backend.head import load_head
@@ -26,7 +27,7 @@ def write_untrained_weights(folder: Path) -> list[str]:
     content = {"name": ENCODER_NAME, "network": config_to_dict(encoder_config)}
     save_checkpoint(folder / "encoder.safetensors", encoder.state_dict(), {"kind": CHECKPOINT_KIND, "config": content})
     config = MMTalkerConfig(
-        feature_size=8 + NUM_PROSODY_CHANNELS,
+        feature_size=8 + NUM_PROSODY_CHANNELS + NUM_CONTROLS,
         speech_encoder=ENCODER_NAME,
         hidden_size=8,
         encoding_size=6,

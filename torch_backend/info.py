@@ -82,7 +82,9 @@ def describe_backend(as_json: bool) -> str:
     content = collect_info()
     if as_json:
         return json.dumps(content, ensure_ascii=False)
-    lines = [f"TalkHead backend {content['talkhead_version']}, Python {content['python_version']} on {content['platform']}"]
+    lines = [
+        f"TalkHead backend {content['talkhead_version']}, Python {content['python_version']} on {content['platform']}"
+    ]
     lines += [f"  {name} {version or 'missing'}" for name, version in content["packages"].items()]
     if content["torch_error"]:
         lines.append(f"  torch cannot be used: {content['torch_error']}")

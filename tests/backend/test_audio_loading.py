@@ -168,6 +168,23 @@ def test_any_path(tmp_path: Path, name: str) -> None:
     assert decode_audio(path, tmp_path).duration_seconds == 1.0
 
 
+def test_reading_a_recording_leaves_it_on_disk(tmp_path: Path) -> None:
+    status = Path("/proc/self/status")
+    if not status.exists():
+        pytest.skip("needs /proc")
+
+    def file_megabytes() -> float:
+        return next(int(row.split()[1]) for row in status.read_text().splitlines() if row.startswith("RssFile")) / 1024
+
+    path = tmp_path / "long.wav"
+    soundfile.write(path, sine(16000, seconds=600.0), 16000)
+    samples = decode_audio(path, tmp_path).samples
+    before = file_megabytes()
+    parts = [samples[start : start + 16000] for start in range(0, len(samples), 16000)]
+    assert file_megabytes() - before < 15.0  # of 38
+    assert np.array_equal(np.concatenate(parts)[1_000_000:1_000_100], np.asarray(samples)[1_000_000:1_000_100])
+
+
 def test_digital_zero_is_fine(tmp_path: Path) -> None:
     path = tmp_path / "zero.flac"
     soundfile.write(path, np.zeros(48000, np.float32), 48000)

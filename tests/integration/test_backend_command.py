@@ -361,6 +361,8 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     assert {"mp3", "vorbis", "flac"} <= set(content["sound_codecs"])
     for weights in content["weights"]:
         assert len(weights["sha256"]) == 64
+    page = (REPOSITORY / "docs" / "protocol.md").read_text(encoding="utf-8")
+    assert [name for name in content if f"`{name}`" not in page] == []
     output = io.StringIO()
     assert main(["info"], output) == 0
     assert "devices:" in output.getvalue()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import mmap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -28,6 +29,7 @@ LOWEST_SOURCE_RATE = 1_000
 SAMPLES_FILE = "samples.f32"
 
 _BLOCK_SAMPLES = 65_536
+_KEPT_BYTES = 4 * 1024 * 1024
 _LARGEST_SAMPLE = 1e10  # squares of larger values overflow in single precision
 _DURATION_SLACK_SECONDS = 0.25
 _REMEDY = "Export the recording again, for example as WAV, and try that file."
@@ -38,6 +40,23 @@ _CONTAINERS = "wav,w64,aiff,caf,au,flac,ogg,mp3,aac,mov,matroska,avi,asf,mpegts,
 _EXACT_CONTAINERS = frozenset({"w64", "aiff", "caf", "au", "flac", "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
 # Files of these are often cut anywhere, and end with a part of a frame or a tag that is no sound.
 _LOOSE_CONTAINERS = frozenset({"mp3", "aac", "ac3", "eac3", "dts", "amr", "mpegts", "mpeg", "flv"})
+
+
+class StreamedSamples(np.memmap):
+    """A memory-mapped recording whose parts are copies: what was read does not stay in memory.
+
+    The system would keep all pages that were ever touched while there is room, 230 MB an hour.
+    """
+
+    _touched_bytes = 0
+
+    def __getitem__(self, index: Any) -> Any:
+        part = np.array(super().__getitem__(index))
+        self._touched_bytes += part.nbytes
+        if self._touched_bytes > _KEPT_BYTES and isinstance(self.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            self.base.madvise(mmap.MADV_DONTNEED)
+            self._touched_bytes = 0
+        return part
 
 
 @dataclass(frozen=True)
@@ -86,7 +105,7 @@ def decode_audio(path: Path, folder: Path, report: Callable[[float], None] | Non
             f"{path} holds only {float(track.seconds):.3f} s of sound; at least {SHORTEST_SECONDS} s are needed. "
             "Choose a longer recording."
         )
-    samples = np.memmap(target, np.float32, "r")
+    samples = StreamedSamples(target, np.float32, "r")
     return DecodedAudio(samples, float(track.seconds), sha256, track.sample_rate, track.channels)
 
 
