@@ -178,15 +178,10 @@ def build_demo(_arguments: argparse.Namespace) -> None:
     python = main_environment(with_tests=False)
     folder = OUT / "demo"
     folder.mkdir(parents=True, exist_ok=True)
-    run(
-        [
-            python, "-m", "blender_talkhead", "animate", DEMO_RECORDING,
-            "--output", folder / "demo.blend",
-            "--preview", folder / "preview.mp4",
-            "--preview", folder / "preview.png",
-        ],
-        env={**os.environ, "TALKHEAD_PYTHON": str(python)},
-    )  # fmt: skip
+    environment = {**os.environ, "TALKHEAD_PYTHON": str(python)}
+    animate: list[str | Path] = [python, "-m", "blender_talkhead", "animate", DEMO_RECORDING]
+    run([*animate, "--output", folder / "demo.blend", "--preview", folder / "preview.mp4"], env=environment)
+    run([*animate, "--preview", folder / "preview.png"], env=environment)
     for name in ("demo.blend", "preview.mp4", "preview.png"):
         if not (folder / name).is_file():
             raise BuildError(f"the demo ended without out/demo/{name}")
