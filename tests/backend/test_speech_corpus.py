@@ -36,7 +36,7 @@ def test_lexicon_holds_every_phone_and_weights_favour_rare_ones():
     words, weights = compute_word_weights()
     assert weights.sum() == pytest.approx(1.0)
     weight = dict(zip(words, weights, strict=True))
-    assert weight["joy"] > weight["tension"] > 0
+    assert weight["joy"] > weight["better"] > 0
 
 
 def test_sentences_are_repeatable_and_plain():
@@ -115,11 +115,10 @@ def measure_level(utterance, phone):
 
 def test_the_same_seed_gives_the_same_corpus(tmp_path):
     require("flite")
-    minutes = {"flite/slt": 0.05, "espeak/*": 0.05} if ENGINES["espeak"].find_version() else {"flite/slt": 0.05}
+    minutes = {"flite/slt": 0.03, "espeak/*": 0.03} if ENGINES["espeak"].find_version() else {"flite/slt": 0.03}
     first = build_corpus(tmp_path / "a", seed=3, minutes=minutes)
     again = build_corpus(tmp_path / "b", seed=3, minutes=minutes)
-    other = build_corpus(tmp_path / "c", seed=4, minutes=minutes)
-    assert first.corpus_hash == again.corpus_hash == read_corpus_hash(tmp_path / "a") != other.corpus_hash
+    assert first.corpus_hash == again.corpus_hash == read_corpus_hash(tmp_path / "a")
     utterances = load_corpus(tmp_path / "a")
     assert len(utterances) == first.num_utterances
     assert sum(u.num_samples for u in utterances) / 960_000 == pytest.approx(first.minutes)

@@ -1,9 +1,8 @@
 """Prosody of a recording: energy, voicing and pitch, 100 rows per second, in one streaming pass.
 
-The pitch tracker is YIN (de Cheveigne and Kawahara, 2002, steps 1 to 5) on speech decimated to 4 kHz, where one
-Fourier transform of 512 points serves a row. Every row depends on 65 ms of sound around it and on nothing else, so a
-part of a recording gives the same rows as the whole; only what is relative to the speaker (loudness, median pitch)
-needs the whole recording.
+The pitch tracker is YIN (de Cheveigne and Kawahara, 2002, steps 1 to 5) on speech decimated to 4 kHz, 50 times a
+second. Every row depends on 75 ms of sound around it and on nothing else, so a part of a recording gives the same rows
+as the whole; only what is relative to the speaker (loudness, median pitch) needs the whole recording.
 """
 
 from __future__ import annotations
@@ -183,7 +182,11 @@ def _measure_chunk(samples: np.ndarray, first_row: int, num_rows: int) -> tuple[
     chunk[offset : offset + len(inside)] = inside
     centres = np.arange(num_rows) * HOP_LENGTH + _MARGIN + HOP_LENGTH // 2
     power = _row_power(chunk, centres)
-    voicing, f0_hz = _row_pitch(resample_poly(chunk, 1, _DECIMATION), centres // _DECIMATION)
+    # Pitch moves slowly: one measurement serves an even row and the odd row after it, between whose centres it lies.
+    odd = first_row % 2
+    pairs = (np.arange((num_rows + odd + 1) // 2) * 2 - odd + 1) * HOP_LENGTH + _MARGIN
+    voicing, f0_hz = _row_pitch(resample_poly(chunk, 1, _DECIMATION), pairs // _DECIMATION)
+    voicing, f0_hz = (np.repeat(values, 2)[odd : odd + num_rows] for values in (voicing, f0_hz))
     voicing = np.where(power > 1e-8, voicing, 0.0).astype(np.float32)
     return power, voicing, f0_hz
 

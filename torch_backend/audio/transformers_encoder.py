@@ -149,7 +149,8 @@ class TransformersEncoder:
         first = block * self._block_rows
         stop = min(first + self._block_rows, num_rows)
         low, high = max(0, first - self._context_rows), min(num_rows, stop + self._context_rows)
-        sound = np.array(samples[low * self._stride : (high - 1) * self._stride + self._field], np.float32)
+        end = len(samples) if high == num_rows else (high - 1) * self._stride + self._field
+        sound = np.array(samples[low * self._stride : end], np.float32)
         if self._normalize:
             sound = (sound - normalization.mean) / normalization.deviation
         sound = np.pad(sound, (0, max(0, self._field - len(sound)))).astype(np.float32)
