@@ -86,3 +86,19 @@ def set_denoising(cycles: Any, quality: str) -> None:
     if hasattr(cycles, "denoising_quality"):
         cycles.denoising_quality = quality
     cycles.denoising_prefilter = "FAST" if quality == "FAST" else "ACCURATE"
+
+
+def clear_shape_keys(carrier: Any) -> None:
+    """Remove all shape keys of an object.
+
+    Up to 5.0 the keys of a copied mesh count one user too many and stay behind as an invalid data-block, which then
+    makes saving report an error. Until 5.2 is the oldest.
+    """
+    keys = carrier.data.shape_keys
+    if keys is None:
+        return
+    name = keys.name
+    carrier.shape_key_clear()
+    left = bpy.data.shape_keys.get(name)
+    if left is not None:
+        bpy.data.batch_remove([left])

@@ -7,6 +7,7 @@ from typing import Any
 
 import bpy
 
+from ..scene.mesh import shape_keys_of
 from ..scene.timeline import remove_strips, strips_of_head
 from .mesh_cache import cache_path
 from .provenance import read_provenance, take_action
@@ -38,7 +39,7 @@ def remove_head(head: Any) -> None:
     actions = [action for action in bpy.data.actions if _belongs_to(action, name)]
     materials = {material.name for material in head.data.materials if material is not None}
     images = {image.name for image in bpy.data.images if image.users > 0}
-    bpy.data.batch_remove([head, *meshes, *actions])
+    bpy.data.batch_remove([head, *meshes, *shape_keys_of(meshes), *actions])
     bpy.data.batch_remove([item for item in bpy.data.materials if item.name in materials and item.users == 0])
     bpy.data.batch_remove([item for item in bpy.data.images if item.name in images and item.users == 0])
     bpy.data.batch_remove([sound for sound in bpy.data.sounds if sound.users == 0])

@@ -10,6 +10,7 @@ import bpy
 import numpy as np
 from numpy.typing import NDArray
 
+from ..compat import clear_shape_keys
 from ..facial.timing import resample_positions
 from ..scene.actions import new_action, write_fcurve
 from .motion_basis import MotionBasis
@@ -115,7 +116,7 @@ def remove_own_keys(carrier: Any) -> None:
     if keys is None:
         return
     if not foreign_keys(carrier.data):
-        carrier.shape_key_clear()
+        clear_shape_keys(carrier)
         return
     for key in reversed([key for key in keys.key_blocks[1:] if _OWN_NAMES.fullmatch(key.name)]):
         carrier.shape_key_remove(key)

@@ -178,8 +178,10 @@ def _detach_old_cache(head: Any) -> None:
 
 
 def _take_over_mesh(head: Any, carrier: Any, regions: dict[str, NDArray[np.int32]]) -> None:
-    """Give the new take's mesh to the object; the old one, with its take, stays by a fake user."""
-    head.data.use_fake_user = True
+    """Give the new take's mesh to the object; an old one with a take stays by a fake user."""
+    keys = head.data.shape_keys
+    if keys is not None and keys.animation_data and read_provenance(keys.animation_data.action) is not None:
+        head.data.use_fake_user = True
     head.data = carrier.data
     bpy.data.objects.remove(carrier)
     missing = {name: indices for name, indices in regions.items() if name not in head.vertex_groups}

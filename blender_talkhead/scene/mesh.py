@@ -97,6 +97,11 @@ def read_polygon_vertices(mesh: Any) -> NDArray[np.int32]:
     return corners
 
 
+def shape_keys_of(meshes: list[Any]) -> list[Any]:
+    """Return the shape key data-blocks of meshes: removed with them, or they stay behind as invalid ones."""
+    return [mesh.shape_keys for mesh in meshes if mesh.shape_keys is not None]
+
+
 def read_evaluated_positions(head: Any, depsgraph: Any) -> NDArray[np.float32]:
     """Return the vertex positions (V, 3) of an object as the viewport shows it, in object space."""
     evaluated = head.evaluated_get(depsgraph)

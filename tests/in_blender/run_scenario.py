@@ -1,0 +1,21 @@
+"""Runs one scenario: `python run_scenario.py NAME FOLDER [ARGUMENT ...]`, or `blender -b -P run_scenario.py -- ...`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.in_blender import scenarios
+
+
+def main() -> None:
+    arguments = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else sys.argv[1:]
+    name, folder, *values = arguments
+    getattr(scenarios, name)(Path(folder), *values)
+    sys.stdout.write(f"\nscenario {name} passed\n")
+    sys.stdout.flush()
+
+
+main()

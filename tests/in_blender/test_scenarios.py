@@ -1,0 +1,57 @@
+"""Every scenario in a process of its own with a time limit: in this environment's bpy, and in BLENDER's programs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RUNNER = Path(__file__).with_name("run_scenario.py")
+SCENARIOS = [
+    ("bakes_survive_saving", "basis"),
+    ("bakes_survive_saving", "per-frame"),
+    ("bakes_survive_saving", "cache"),
+    ("frame_rates_stay_in_sync",),
+    ("new_take_on_a_target",),
+    ("wrong_targets_are_refused",),
+    ("failures_leave_the_scene",),
+    ("unwritable_cache",),
+    ("previews_show_the_take",),
+    ("textures_are_packed",),
+]
+LIMIT_SECONDS = 240
+
+
+def run(command: list[str], scenario: tuple[str, ...], folder: Path) -> None:
+    name, *values = scenario
+    environment = {**os.environ, "BLENDER_USER_RESOURCES": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    result = subprocess.run(
+        [*command, name, str(folder), *values],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        env=environment,
+        check=False,
+    )
+    assert result.returncode == 0 and f"scenario {name} passed" in result.stdout, (
+        f"exit code {result.returncode}\n{result.stdout[-1500:]}\n{result.stderr[-4000:]}"
+    )
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids="-".join)
+def test_in_the_bpy_module(scenario: tuple[str, ...], tmp_path: Path) -> None:
+    run([sys.executable, str(RUNNER)], scenario, tmp_path)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids="-".join)
+def test_in_real_programs(scenario: tuple[str, ...], tmp_path: Path) -> None:
+    programs = [program for program in os.environ.get("BLENDER", "").split(":") if program]
+    if not programs:
+        pytest.skip("no Blender program named by BLENDER")
+    for number, program in enumerate(programs):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        run([program, "-b", "--factory-startup", "--python-exit-code", "1", "-P", str(RUNNER), "--"], scenario, folder)
