@@ -1,8 +1,9 @@
 """Recipe: MMTalker on synthesised speech, with the motion that the articulation model gives the built-in head.
 
-Loss, in square centimetres: L_rec + 10 L_vel + 0.01 L_eye as in the paper, and three terms for the lips, because the
-paper's loss leaves 1.7 mm between them at p, b and m: the vector between the lips at their contact points (frames with
-a closure count more), the distance between the corners of the mouth, and a higher weight of lip vertices.
+Loss, in square centimetres: L_rec + 10 L_vel + 0.01 L_eye as in the paper; for the lips, because the paper's loss
+leaves 1.7 mm between them at p, b and m, the vector between the lips at their contact points (frames with a closure
+count more), the distance between the corners of the mouth, and a higher weight of lip vertices; and for the lids, which
+move seldom and are few points, L_rec and L_vel once more on their edges.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ class LossConfig:
     """Of the vector between the lips at the contact pairs."""
     width: float = 2.0
     """Of the distance between the corners of the mouth."""
+    lid: float = 2.0
+    """Of L_rec + 10 L_vel (lambda_1 and lambda_2) once more, over the edges of the lids alone."""
     probability: float = 0.05
     """Of the divergence of the sampling probabilities from their start."""
     lip_factor: float = 2.0
@@ -82,7 +85,7 @@ class DataConfig:
     """Noise on the speech features, relative to each channel's standard deviation."""
     control_noise: float = 0.1
     """Noise on the expression controls, relative to their standard deviation."""
-    drawn_points: int = 128
+    drawn_points: int = 64
     """Points drawn on the surface at each step, beside the anchors."""
     held_out_voices: tuple[str, ...] = ()
     """Only evaluated on, as engine/voice; none: every 25th utterance."""
@@ -217,13 +220,18 @@ class MMTalkerRecipe:
         point_weights = batch.point_weights * importance
         gap = lip_gap_loss(predicted, true, self._pairs)
         lids = self._lids.to(predicted.device)
+        position_error, velocity_error = reconstruction_loss(predicted, true), velocity_loss(predicted, true)
         terms = {
-            "reconstruction": weights.reconstruction
-            * weighted_mean(reconstruction_loss(predicted, true), point_weights),
-            "velocity": weights.velocity * weighted_mean(velocity_loss(predicted, true), point_weights),
+            "reconstruction": weights.reconstruction * weighted_mean(position_error, point_weights),
+            "velocity": weights.velocity * weighted_mean(velocity_error, point_weights),
             "eye": weights.eye * eye_motion_loss(predicted[:, lids], true[:, lids]).mean(),
             "gap": weights.gap * (gap * batch.frame_weights).mean(),
             "width": weights.width * lip_width_loss(predicted, true, self._corners).mean(),
+            "lid": weights.lid
+            * (
+                weights.reconstruction * position_error[:, lids].mean()
+                + weights.velocity * velocity_error[:, lids].mean()
+            ),
             "probability": weights.probability * output.divergence,
         }
         return {"loss": torch.stack(list(terms.values())).sum(), **terms}
