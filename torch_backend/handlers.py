@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +48,7 @@ def animate(job: AnimateJob, emitter: Emitter) -> Path:
         OutputError: the folder cannot be written.
     """
     _require_result_place(job.output)
-    with _work_folder() as work:
+    with _restored_on_failure(job.output), _work_folder() as work:
         audio = _read_audio(job.audio, work, emitter.phase("reading audio", 0.0, _READ))
         try:
             emitter.phase("loading the model", _READ, _LOADED)
@@ -258,13 +258,41 @@ def _explain_runtime_error(error: RuntimeError) -> TalkHeadError:
 
 def _require_result_place(output: Path) -> None:
     """Refuse what could only fail after the work: something else in the way, or a place that cannot be written."""
-    if os.path.lexists(output) and not (output / RESULT_FILE).is_file():
+    if os.path.lexists(output) and not (output / RESULT_FILE).is_file() and not _is_empty_folder(output):
         raise OutputError(f"{output} exists and is not a result folder; name another output folder or remove it")
     ancestor = _existing_ancestor(output)
     if not ancestor.is_dir():
         raise OutputError(f"{ancestor} is a file; name another output folder")
     if not os.access(ancestor, os.W_OK | os.X_OK):
         raise OutputError(f"{ancestor} cannot be written; name another output folder or change its permissions")
+
+
+@contextmanager
+def _restored_on_failure(output: Path) -> Iterator[None]:
+    """Make way where an empty folder has the result's name; after a failure everything is as it was.
+
+    Folders above the result that did not exist are made on the way, and go again.
+    """
+    new_parents = [parent for parent in output.absolute().parents if not os.path.lexists(parent)]
+    was_empty_folder = _is_empty_folder(output)
+    try:
+        if was_empty_folder:
+            output.rmdir()
+        yield
+    except BaseException:
+        for parent in new_parents:
+            with suppress(OSError):  # never made, or something else lies in it by now
+                parent.rmdir()
+        if was_empty_folder:
+            output.mkdir(exist_ok=True)
+        raise
+
+
+def _is_empty_folder(path: Path) -> bool:
+    try:
+        return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
+    except OSError:
+        return False
 
 
 def _existing_ancestor(path: Path) -> Path:

@@ -302,6 +302,21 @@ def test_cancel_leaves_nothing(tmp_path: Path, speech: Path, predictor: SteadyPr
     failed_with(5, tmp_path, run("animate", speech, "--output", tmp_path / "clip", "--json"))
 
 
+def test_new_and_empty_folders_on_the_way(tmp_path: Path, speech: Path, predictor: SteadyPredictor) -> None:
+    arguments = ["animate", speech, "--json", "--output"]
+    predictor.failure = KeyboardInterrupt()
+    failed_with(5, tmp_path, run(*arguments, tmp_path / "new" / "newer" / "clip"))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert run(*arguments, empty)[0] == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+    assert list(empty.iterdir()) == []
+    predictor.failure = None
+    for folder in (empty, tmp_path / "new" / "newer" / "clip"):
+        assert run(*arguments, folder)[0] == 0
+        assert load_motion_clip(folder).num_frames == 46
+
+
 def test_caller_that_goes_away_cancels(tmp_path: Path, speech: Path, predictor: SteadyPredictor) -> None:
     class Closed(io.StringIO):
         def write(self, text: str) -> int:
