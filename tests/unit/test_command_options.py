@@ -1,0 +1,87 @@
+"""Options of the headless command: defaults, ranges, exit code 2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from blender_talkhead.command_options import AnimateOptions, InfoOptions, RemoveOptions, parse_options
+
+
+def test_defaults_and_absolute_paths() -> None:
+    options = parse_options(["animate", "a.wav", "--output", "b.blend"])
+    here = Path.cwd()
+    assert options == AnimateOptions(
+        audio=here / "a.wav",
+        file=None,
+        target=None,
+        vertices=None,
+        identity=None,
+        bake="basis",
+        start=1,
+        fps=None,
+        seed=None,
+        device="auto",
+        output=here / "b.blend",
+        preview=None,
+        json=False,
+    )
+
+
+def test_every_option() -> None:
+    words = "animate a.wav --method mmtalker --file f.blend --target Head --vertices 500 --identity 7 --bake cache"
+    words += " --start -5 --fps 29.97 --seed 3 --device cpu --output o.blend --preview p.MP4 --json"
+    options = parse_options(words.split())
+    assert isinstance(options, AnimateOptions)
+    assert (options.target, options.vertices, options.identity, options.bake) == ("Head", 500, "7", "cache")
+    assert (options.start, options.fps, options.seed, options.device, options.json) == (-5, 29.97, 3, "cpu", True)
+    assert options.preview is not None and options.preview.name == "p.MP4"
+
+
+def test_remove_and_info() -> None:
+    assert parse_options(["remove", "Head", "--file", "/f.blend"]) == RemoveOptions(
+        "Head", Path("/f.blend").absolute(), None, False
+    )
+    assert parse_options(["info", "--json"]) == InfoOptions(None, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("", "COMMAND"),
+        ("sing a.wav", "invalid choice"),
+        ("animate", "AUDIO"),
+        ("animate a.wav", "nothing to write"),
+        ("animate a.wav --output o.blend --vertices 499", "expected 500 to 50000, got 499"),
+        ("animate a.wav --output o.blend --vertices 50001", "expected 500 to 50000"),
+        ("animate a.wav --output o.blend --vertices many", "whole number"),
+        ("animate a.wav --output o.blend --bake alembic", "invalid choice"),
+        ("animate a.wav --output o.blend --fps 0", "frames per second"),
+        ("animate a.wav --output o.blend --fps nan", "frames per second"),
+        ("animate a.wav --output o.blend --fps fast", "frames per second"),
+        ("animate a.wav --output o.blend --seed -1", "expected 0 to"),
+        ("animate a.wav --output o.blend --start 1.5", "whole number"),
+        ("animate a.wav --output o.blend --device tpu", "invalid choice"),
+        ("animate a.wav --output o.blend --method facetalk", "ships mmtalker"),
+        ("animate a.wav --output o.blend --method wav2lip", "invalid choice"),
+        ("animate a.wav --output o.blend --grid 64", "belongs to FaceTalk"),
+        ("animate a.wav --output o.blend --avatar d", "belongs to HiCoDe"),
+        ("animate a.wav --output o.txt", "ending in .blend"),
+        ("animate a.wav --preview p.gif", "ending in .png or .mp4"),
+        ("animate a.wav --preview p.png --bake cache", "needs --output"),
+        ("animate a.wav --output o.blend --sing", "unrecognized"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parse_options(words.split())
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_help_is_exit_code_0(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parse_options(["animate", "--help"], "talkhead")
+    assert stop.value.code == 0
+    assert "--vertices M" in capsys.readouterr().out
