@@ -188,6 +188,7 @@ def _build_parser() -> argparse.ArgumentParser:
     evaluate = add_command("evaluate", "Compare MMTalker with the articulated motion on held-out utterances.")
     evaluate.add_argument("--corpus", type=Path, required=True, metavar="DIR")
     evaluate.add_argument("--weights", type=Path, metavar="FILE", help="default: the shipped ones")
+    evaluate.add_argument("--encoder", metavar="FOLDER|NAME", help="default: the one that the weights name")
     evaluate.add_argument("--limit", type=_integer_within(1, 10**6), default=40, metavar="N", help="utterances")
     _add_machine_options(evaluate)
     corpus = add_command("corpus", "Synthesise training speech.")

@@ -117,6 +117,7 @@ def evaluate(job: EvaluateJob) -> str:
         BackendError: torch, the device or the weights are missing or broken.
     """
     device = _prepare_torch(job.device, job.threads, 0)
+    from torch_backend.audio.speech_encoder import load_speech_encoder
     from torch_backend.evaluation import HELD_OUT_EVERY, StillFace, evaluate_predictor, template_of_head
     from torch_backend.head import load_head
     from torch_backend.inference.mmtalker import MMTalkerPredictor
@@ -128,8 +129,9 @@ def evaluate(job: EvaluateJob) -> str:
         raise BadInputError(f"{job.corpus} is not a usable corpus: {error}") from error
     chosen = held_out[:: max(1, len(held_out) // job.limit)][: job.limit]
     head = load_head()
+    encoder = None if job.encoder is None else load_speech_encoder(job.encoder, device)
     predictors: dict[str, Any] = {
-        "mmtalker": MMTalkerPredictor.load(job.weights, device=device),
+        "mmtalker": MMTalkerPredictor.load(job.weights, encoder, device),
         "still_face": StillFace(template_of_head(head)),
     }
     scores = {name: asdict(evaluate_predictor(each, chosen, head)) for name, each in predictors.items()}

@@ -67,6 +67,7 @@ class EvaluateJob:
 
     corpus: Path
     weights: Path | None = None
+    encoder: str | None = None
     limit: int = 40
     """Utterances at most."""
     device: Device = "auto"
