@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import re
 import signal
 import sys
 import threading
@@ -154,7 +155,7 @@ class AnimateJob:
     def _cache_file(self, blend_file: Path | None) -> Path | None:
         if self._options.bake != "cache" or blend_file is None:
             return None
-        name = bpy.path.clean_name(self._target.name if self._target else _free_object_name())
+        name = re.sub(r"[^\w.-]", "_", self._target.name if self._target else _free_object_name())
         return blend_file.with_name(f"{blend_file.stem}_{name}.pc2")
 
     def _refuse_impossible_job(self, home: Path) -> None:
