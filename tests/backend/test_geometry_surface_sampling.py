@@ -244,3 +244,15 @@ def test_the_heads_samples_lie_on_it(head_samples: SurfaceSamples, head_surface:
     millimetres = 1000.0 * np.sqrt(np.maximum(squared[~hidden], 0.0))
     bound = {500: 2.0, 1500: 0.8, 5000: 0.35}[len(positions)]
     assert millimetres.mean() < bound
+
+
+@pytest.mark.parametrize(("num_points", "seed"), [(350, 3), (350, 5), (1300, 0), (1300, 4), (2000, 3)])
+def test_uneven_learned_probabilities_still_give_one_manifold(
+    head_surface: SurfaceTemplate, num_points: int, seed: int
+) -> None:
+    # Points between a thinned boundary and the template's own, and lid lines cutting corners, once broke these.
+    noise = np.exp(np.random.default_rng(seed).normal(0.0, 1.0, len(head_surface.faces)))
+    samples = sample_surface(head_surface, num_points, seed, initial_face_probabilities(head_surface) * noise)
+    assert len(np.unique(samples.faces)) == num_points
+    assert euler_characteristic(samples.faces) == euler_characteristic(head_surface.faces)
+    assert count_flipped_triangles(samples.uv, samples.faces) == 0

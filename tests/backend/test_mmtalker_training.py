@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from accelerate.state import AcceleratorState
 
@@ -31,8 +33,10 @@ from torch_backend.training.mmtalker import (
 )
 from torch_backend.training.mmtalker_evaluation import _correlation, _runs, evaluate_mmtalker
 from torch_backend.training.motion_examples import (
+    ExampleSettings,
     MotionExample,
     MotionExamples,
+    build_motion_examples,
     load_motion_examples,
     save_motion_examples,
 )
@@ -183,10 +187,10 @@ def test_loss_of_a_known_error_by_hand(tmp_path: Path) -> None:
     terms = recipe.compute_loss(_Shifted(), batch)
     assert float(terms["reconstruction"]) == pytest.approx(0.25, rel=1e-4)
     assert float(terms["probability"]) == pytest.approx(0.05 * 2.0)
-    assert float(terms["lid"]) == pytest.approx(2 * 0.25, rel=1e-4)
+    assert float(terms["lid"]) == pytest.approx(4 * 0.25, rel=1e-4)
     for name in ("velocity", "eye", "gap", "width"):
         assert float(terms[name]) == pytest.approx(0, abs=1e-5)
-    assert float(terms["loss"]) == pytest.approx(0.85, rel=1e-4)
+    assert float(terms["loss"]) == pytest.approx(1.35, rel=1e-4)
 
 
 def test_batch_moves_between_devices() -> None:
@@ -322,3 +326,54 @@ def test_settings_with_a_typo_are_refused(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text("[loss]\nvelocitty = 1.0\n")
     with pytest.raises(ValueError, match="velocitty"):
         load_training_config(tmp_path / "c.toml", tmp_path)
+
+
+class _LoudnessEncoder:
+    """One number a frame: how loud the sound is."""
+
+    name = "loudness"
+    feature_size = 1
+    context_seconds = 0.05
+
+    def fit_normalization(self, samples: np.ndarray) -> None:
+        return None
+
+    def encode(self, samples: np.ndarray, first: int, count: int, rate: float, normalization: None) -> torch.Tensor:
+        centers = ((first + np.arange(count)) / rate * 16_000).astype(int)
+        return torch.tensor([[np.abs(samples[max(0, c - 400) : c + 400]).mean()] for c in centers])
+
+
+def _write_corpus(folder: Path, count: int = 3) -> None:
+    random = np.random.default_rng(0)
+    (folder / "audio").mkdir(parents=True)
+    rows = []
+    for index in range(count):
+        samples = (0.1 * random.standard_normal(24_000)).astype(np.float32)
+        soundfile.write(folder / f"audio/u{index}.wav", samples, 16_000, subtype="PCM_16")
+        rows.append({
+            "id": f"u{index}", "audio": f"audio/u{index}.wav", "num_samples": 24_000, "engine": "e", "voice": "v",
+            "language": "en", "text": "ma", "phones": [[0, 0.5, "SIL"], [0.5, 0.7, "M"], [0.7, 1.5, "AA"]],
+        })  # fmt: skip
+    (folder / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "corpus.json").write_text(json.dumps({"format_version": 1, "corpus_hash": "abc"}))
+
+
+def test_examples_of_a_corpus(tmp_path: Path) -> None:
+    _write_corpus(tmp_path / "corpus")
+    settings = ExampleSettings(30.0, num_copies=1)
+    for processes in (1, 2):
+        folder = tmp_path / f"with{processes}"
+        build_motion_examples(tmp_path / "corpus", folder, _LoudnessEncoder(), settings, processes)
+    one, two = (load_motion_examples(tmp_path / f"with{processes}") for processes in (1, 2))
+    assert np.array_equal(one.features, two.features)
+    assert np.array_equal(one.curves, two.curves)
+    assert [(example.id, example.copy) for example in one.examples] == [(f"u{i}", c) for i in range(3) for c in (0, 1)]
+    first = one.examples[0]
+    assert (first.start, first.stop) == (0, 46)
+    assert one.features.shape[1] == 1 + 3
+    closed = one.curves[:46, BLENDSHAPE_INDEX["mouthClose"]] > 0.01
+    assert closed[18]  # 0.6 s: in the middle of the m
+    assert not closed[30:].any()
+    assert one.source == {
+        "corpus_hash": "abc", "speech_encoder": "loudness", "seed": 0, "num_copies": 1, "expression_controls": True
+    }  # fmt: skip

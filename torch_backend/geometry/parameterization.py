@@ -41,6 +41,8 @@ _COMPRESSION = 2.0
 
 _SMALLEST_POSITIVE_WEIGHT = 1e-2
 _MAX_REPAIR_ROUNDS = 12
+_LEAST_MEASURE = 0.02
+"""Smallest share of the circle that a boundary vertex gets, relative to an even division."""
 
 _MAX_UNTANGLE_SWEEPS = 10
 
@@ -171,12 +173,11 @@ def _riemann_map(points: FloatArray, faces: IntArray, outer: IntArray, center: i
         if round_index == _MAX_REPAIR_ROUNDS - 1:
             repaired[:] = True
         weights = _with_positive_weights(exact, repaired, positive_floor)
-        disc, measure = _solve_disc(weights, outer, center)
+        disc = _solve_disc(weights, outer, center)
         bad = signed_areas(disc, faces) <= 0.0
-        if not bad.any() and (measure > 0.0).all():
+        if not bad.any():
             return disc
         repaired[faces[bad]] = True
-        repaired[outer[measure <= 0.0]] = True
         if round_index:
             repaired[faces[repaired[faces].any(axis=1)]] = True
     raise ValueError(f"expected a map without flipped triangles, got {int(bad.sum())}: the mesh is too degenerate")
@@ -205,8 +206,8 @@ def _with_positive_weights(exact: csr_matrix, repaired: NDArray[np.bool_], floor
     return weights.tocsr()
 
 
-def _solve_disc(weights: csr_matrix, outer: IntArray, center: int) -> tuple[FloatArray, FloatArray]:
-    """Return the (V, 2) harmonic disc map and the (len(outer),) harmonic measure of the boundary vertices."""
+def _solve_disc(weights: csr_matrix, outer: IntArray, center: int) -> FloatArray:
+    """Return the (V, 2) harmonic map onto the unit disc, its boundary spaced by the harmonic measure."""
     size = weights.shape[0]
     laplacian = (diags(np.asarray(weights.sum(axis=1)).ravel()) - weights).tocsr()
     used = np.asarray(np.abs(weights).sum(axis=1)).ravel() > 0.0
@@ -217,11 +218,14 @@ def _solve_disc(weights: csr_matrix, outer: IntArray, center: int) -> tuple[Floa
     coupling = laplacian[outer][:, inner]
     measure = -(coupling @ factor.solve(source))
     measure /= measure.sum()
+    # Obtuse triangles can make it negative, and boundary far behind the rest has none left in floating point.
+    measure = np.maximum(measure, _LEAST_MEASURE / len(outer))
+    measure /= measure.sum()
     angles = 2.0 * np.pi * (np.cumsum(measure) - 0.5 * measure)
     disc = np.zeros((size, 2))
     disc[outer] = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
     disc[inner] = factor.solve(-(coupling.T @ disc[outer]))
-    return disc, measure
+    return disc
 
 
 def _compress_beyond_core(disc: FloatArray, points: FloatArray, faces: IntArray, core_area: float) -> FloatArray:
