@@ -37,6 +37,7 @@ from torch_backend.training.face_motion import FaceMotion, build_face_anchors, f
 from torch_backend.training.loop import LoopConfig, train
 from torch_backend.training.mmtalker_evaluation import evaluate_mmtalker
 from torch_backend.training.motion_examples import (
+    ExampleSettings,
     MotionExample,
     MotionExamples,
     build_motion_examples,
@@ -65,7 +66,7 @@ class LossConfig:
     """Of the vector between the lips at the contact pairs."""
     width: float = 2.0
     """Of the distance between the corners of the mouth."""
-    lid: float = 2.0
+    lid: float = 4.0
     """Of L_rec + 10 L_vel (lambda_1 and lambda_2) once more, over the edges of the lids alone."""
     probability: float = 0.05
     """Of the divergence of the sampling probabilities from their start."""
@@ -79,6 +80,8 @@ class LossConfig:
 class DataConfig:
     """What a training step draws."""
 
+    processes: int = 1
+    """Processes that compute the features; does not change them."""
     augmented_copies: int = 2
     """Augmented copies of every utterance, beside the clean one."""
     feature_noise: float = 0.6
@@ -293,8 +296,10 @@ def train_mmtalker(
     if not (folder / "index.json").is_file():
         encoder = load_speech_encoder(speech_encoder, "cpu")
         logger.info("computing the features of %s", encoder.name)
-        copies, controls = config.data.augmented_copies, config.model.expression_controls
-        build_motion_examples(corpus, folder, encoder, FRAME_RATE, copies, config.loop.seed, controls)
+        settings = ExampleSettings(
+            FRAME_RATE, config.data.augmented_copies, config.loop.seed, config.model.expression_controls
+        )
+        build_motion_examples(corpus, folder, encoder, settings, config.data.processes)
     recipe = MMTalkerRecipe(config, load_head(), load_motion_examples(folder))
     return train(recipe, config.loop, report)
 

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from torch_backend.audio.expression_controls import scale_controls
 from torch_backend.audio.frame_grid import count_frames
@@ -33,6 +37,8 @@ SHORTEST_SECONDS = 0.8
 """Shorter utterances are left out."""
 NUM_BACKGROUND_VOICES = 40
 """Utterances that augmentation may mix in as babble."""
+BLOCK_UTTERANCES = 40
+"""Handed to a process at once."""
 
 
 @dataclass(frozen=True)
@@ -91,63 +97,91 @@ class MotionExamples:
         return train, held_out
 
 
+@dataclass(frozen=True)
+class ExampleSettings:
+    """How examples are made from a corpus."""
+
+    frame_rate: float
+    """Frames per second of features and curves."""
+    num_copies: int = 2
+    """Augmented copies of every utterance, beside the clean one."""
+    seed: int = 0
+    """Of the augmentation."""
+    expression_controls: bool = True
+    """Whether to append them to the features."""
+
+
 def build_motion_examples(
-    corpus: Path,
-    output: Path,
-    encoder: SpeechEncoder,
-    frame_rate: float,
-    num_copies: int = 2,
-    seed: int = 0,
-    expression_controls: bool = True,
-    report: Callable[[float], None] | None = None,
+    corpus: Path, output: Path, encoder: SpeechEncoder, settings: ExampleSettings, num_processes: int = 1
 ) -> None:
-    """Compute an example folder.
+    """Compute an example folder. The result does not depend on the number of processes.
 
     Args:
         corpus: corpus folder.
         output: folder to make.
-        encoder: frozen speech encoder.
-        frame_rate: frames per second of features and curves.
-        num_copies: augmented copies of every utterance, beside the clean one.
-        seed: of the augmentation.
-        expression_controls: whether to append them to the features.
-        report: called with the fraction done; may raise to stop.
+        encoder: frozen speech encoder; must be picklable for more than one process.
+        settings: rate, copies, seed.
+        num_processes: how many to use.
 
     Raises:
         ValueError: the corpus is no corpus.
     """
     utterances = load_corpus(corpus)
-    chosen = np.random.default_rng([seed, 1]).choice(
+    chosen = np.random.default_rng([settings.seed, 1]).choice(
         len(utterances), min(NUM_BACKGROUND_VOICES, len(utterances)), replace=False
     )
     others = [utterances[index].load_samples() for index in sorted(chosen)]
+    usable = [i for i, u in enumerate(utterances) if u.num_samples >= SHORTEST_SECONDS * SAMPLE_RATE]
+    blocks = [usable[start : start + BLOCK_UTTERANCES] for start in range(0, len(usable), BLOCK_UTTERANCES)]
+    jobs = ([(index, utterances[index]) for index in block] for block in blocks)
+    run = partial(_encode_block, encoder=encoder, settings=settings, others=others)
     features, curves, examples, position = [], [], [], 0
-    for index, utterance in enumerate(utterances):
-        if utterance.num_samples < SHORTEST_SECONDS * SAMPLE_RATE:
-            continue
-        generator = np.random.default_rng([seed, 2, index])
-        for copy, (samples, segments) in enumerate(_copies(utterance, num_copies, generator, others)):
-            example_features, example_curves = encode_example(samples, segments, encoder, frame_rate)
-            if expression_controls:  # the truth has them already: no need to compute the rule twice
-                controls = scale_controls(example_curves).astype(np.float16)
-                example_features = np.concatenate([example_features, controls], axis=1)
+    for done, block in enumerate(_map(run, jobs, num_processes)):
+        for example, example_features, example_curves in block:
             stop = position + len(example_features)
-            examples.append(
-                MotionExample(
-                    utterance.id, utterance.engine, utterance.voice, utterance.language, index, copy, position, stop
-                )
-            )
+            examples.append(replace(example, start=position, stop=stop))
             features.append(example_features)
             curves.append(example_curves)
             position = stop
-        if report is not None:
-            report((index + 1) / len(utterances))
+        logger.info("features of %d of %d blocks", done + 1, len(blocks))
     source = {
-        "corpus_hash": read_corpus_hash(corpus), "speech_encoder": encoder.name, "seed": seed, "num_copies": num_copies,
-        "expression_controls": expression_controls,
+        "corpus_hash": read_corpus_hash(corpus), "speech_encoder": encoder.name, "seed": settings.seed,
+        "num_copies": settings.num_copies, "expression_controls": settings.expression_controls,
     }  # fmt: skip
-    save_motion_examples(output, np.concatenate(features), np.concatenate(curves), examples, frame_rate, source)
-    logger.info("%d examples, %.0f minutes", len(examples), position / frame_rate / 60)
+    rate = settings.frame_rate
+    save_motion_examples(output, np.concatenate(features), np.concatenate(curves), examples, rate, source)
+    logger.info("%d examples, %.0f minutes", len(examples), position / rate / 60)
+
+
+def _map(run: Callable[[Any], Any], jobs: Iterable[Any], num_processes: int) -> Iterator[Any]:
+    if num_processes == 1:
+        yield from map(run, jobs)
+        return
+    # Spawned, because a forked torch may hang in its thread pool.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(num_processes, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        yield from pool.map(run, jobs)
+
+
+def _encode_block(
+    jobs: Sequence[tuple[int, CorpusUtterance]],
+    encoder: SpeechEncoder,
+    settings: ExampleSettings,
+    others: Sequence[np.ndarray],
+) -> list[tuple[MotionExample, np.ndarray, np.ndarray]]:
+    """Examples (without their place in the arrays), features and curves of some utterances."""
+    results = []
+    for index, utterance in jobs:
+        generator = np.random.default_rng([settings.seed, 2, index])
+        for copy, (samples, segments) in enumerate(_copies(utterance, settings.num_copies, generator, others)):
+            features, curves = encode_example(samples, segments, encoder, settings.frame_rate)
+            if settings.expression_controls:  # the truth has them already: no need to compute the rule twice
+                features = np.concatenate([features, scale_controls(curves).astype(np.float16)], axis=1)
+            example = MotionExample(
+                utterance.id, utterance.engine, utterance.voice, utterance.language, index, copy, 0, len(features)
+            )
+            results.append((example, features, curves))
+    return results
 
 
 def encode_example(
