@@ -31,7 +31,7 @@ moved = []
 for name in sys.argv[2:]:
     head = bpy.data.objects[name]
     shown = []
-    for frame in (scene.frame_start, scene.frame_start + 9):
+    for frame in (scene.frame_start, scene.frame_start + 25):
         scene.frame_set(frame)
         mesh = head.evaluated_get(bpy.context.evaluated_depsgraph_get()).to_mesh()
         shown.append([v.co.copy() for v in mesh.vertices])
