@@ -133,17 +133,19 @@ class ShippedEncoder:
     ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Yield (first row, (n, 40) posteriors, (n, C) standardised hidden values), chunk by chunk.
 
-        Sound outside the recording counts as silence, and every chunk has its full context, so that the padding of
-        the convolutions reaches no row that is kept.
+        Every chunk has its full context within the recording, so that the padding of the convolutions reaches no row
+        that is kept, but those at the ends of the recording: there it pads as it did at the ends of training windows.
         """
         context = self.network.context_rows
+        num_rows = count_phone_rows(len(samples))
         for start in range(first_row, stop_row, _CHUNK_ROWS):
             count = min(_CHUNK_ROWS, stop_row - start)
-            log_mel = compute_log_mel(samples, 2 * (start - context), 2 * (count + 2 * context))
+            low, high = max(0, start - context), min(num_rows, start + count + context)
+            log_mel = compute_log_mel(samples, 2 * low, 2 * (high - low))
             normalized = normalize_log_mel(log_mel, normalization.channel_mean)
             with torch.inference_mode():
                 logits, hidden = self.network(torch.from_numpy(normalized[None]).to(self.device))
-                kept = slice(context, context + count)
+                kept = slice(start - low, start - low + count)
                 posteriors = torch.softmax(logits[0, kept].float(), dim=-1)
                 values = self.network.standardize(hidden[0, kept].float())
             yield start, posteriors.cpu().numpy(), values.cpu().numpy()

@@ -95,7 +95,7 @@ class _Library:
 
     def _receive(self, samples: object, count: int, events: object) -> int:
         if count > 0:
-            self._sound.append(np.ctypeslib.as_array(samples, (count,)).copy())  # type: ignore[call-overload]
+            self._sound.append(np.ctypeslib.as_array(samples, (count,)).copy())
         index = 0
         while events[index].type != _EVENT_END:  # type: ignore[index]
             event = events[index]  # type: ignore[index]
