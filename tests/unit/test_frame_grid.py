@@ -41,7 +41,7 @@ def test_interpolation_of_a_line_is_exact():
 def test_the_row_range_holds_every_position(first_frame, num_frames, frame_rate):
     positions = compute_row_positions(first_frame, num_frames, frame_rate, 50.0, 400)
     first, stop = find_row_range(positions)
-    assert 0 <= first and stop <= 400
+    assert first >= 0 and stop <= 400
     assert interpolate_rows(np.zeros((stop - first, 2)), first, positions).shape == (num_frames, 2)
 
 
