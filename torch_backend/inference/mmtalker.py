@@ -35,6 +35,8 @@ from torch_backend.modules.surface_points import SurfacePoints
 logger = logging.getLogger(__name__)
 
 DEFAULT_WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "mmtalker.safetensors"
+SHIPPED_PREFIX = "shipped"
+"""Names of the encoder that ships begin so; a version follows."""
 SAMPLE_RATE = 16_000
 CONTEXT_FRAMES = 45
 """Frames of context to either side of a window; the LSTM starts at the first of them. What a frame gets then does not
@@ -108,7 +110,7 @@ class MMTalkerPredictor:
         model, metadata = load_mmtalker(path)
         if encoder is None:
             name = metadata["config"]["model"]["speech_encoder"]
-            encoder = load_speech_encoder(None if name == "shipped" else name, device)
+            encoder = load_speech_encoder(None if name.startswith(SHIPPED_PREFIX) else name, device)
         return cls(model.to(device), encoder, file_sha256(path), choose_precision(precision, device))
 
     @property
