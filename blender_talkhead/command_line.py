@@ -36,6 +36,7 @@ from .contract.version import read_version
 from .output_files import OutputFiles
 from .reporting import JobReporter, WarningForwarder
 from .scene import preview, stage, timeline
+from .scene.film_file import is_complete_mp4
 from .scene.mesh import OBJECT_NAME, read_rest_positions
 from .scene.restore import unchanged_on_error
 
@@ -374,7 +375,7 @@ def render(scene: Any, path: Path, animation: bool = False) -> None:
             bpy.ops.render.render(animation=animation, write_still=not animation, scene=scene.name)
     except RuntimeError as error:
         raise OutputError(f"cannot render {path.name}: {str(error).strip()}") from error
-    if not path.is_file() or path.stat().st_size == 0:
+    if not path.is_file() or path.stat().st_size == 0 or (animation and not is_complete_mp4(path)):
         raise OutputError(f"cannot write {path.name}; is the disk full?")
 
 

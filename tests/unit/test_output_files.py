@@ -17,6 +17,7 @@ from blender_talkhead.bake.disk_space import (
 from blender_talkhead.contract.errors import BadInputError, OutputError
 from blender_talkhead.output_files import OutputFiles
 from blender_talkhead.reporting import JobReporter
+from blender_talkhead.scene.film_file import is_complete_mp4
 
 
 def names(folder: Path) -> list[str]:
@@ -148,3 +149,24 @@ def test_text_goes_to_the_log() -> None:
         " 50%  baking",
         "done: a.blend",
     ]
+
+
+def box(kind: bytes, content: bytes) -> bytes:
+    return (8 + len(content)).to_bytes(4, "big") + kind + content
+
+
+def test_complete_films(tmp_path: Path) -> None:
+    film = tmp_path / "a.mp4"
+    whole = box(b"ftyp", b"isom") + box(b"mdat", b"x" * 100) + box(b"moov", b"y" * 30)
+    large = box(b"moov", b"y") + b"\0\0\0\1mdat" + (16 + 5).to_bytes(8, "big") + b"xxxxx"
+    for content, expected in [
+        (whole, True),
+        (large, True),
+        (whole[:-1], False),
+        (whole[:-38], False),
+        (box(b"ftyp", b"isom") + b"\0\0\0\0mdat" + b"x" * 50, False),
+        (whole + b"abc", False),
+        (b"", False),
+    ]:
+        film.write_bytes(content)
+        assert is_complete_mp4(film) is expected
