@@ -20,8 +20,12 @@ from torch_backend.training.phone_encoder import (
     stretch_rows,
     warp_mels,
 )
-from torch_backend.training.phone_encoder_weights import DEFAULT_CONFIG, export_phone_encoder, load_training_config
-from torch_backend.training.phone_encoder_weights import train_phone_encoder as train_encoder
+from torch_backend.training.phone_encoder_run import (
+    DEFAULT_CONFIG,
+    export_phone_encoder,
+    load_run_config,
+    train_phone_encoder,
+)
 from torch_backend.training.phone_features import build_phone_features, label_rows, load_phone_features
 
 TONES = {"AA": 700.0, "S": 5000.0, "M": 200.0}
@@ -171,7 +175,7 @@ def test_batches_come_from_the_generator_alone(tone_corpus, tmp_path):
 
 def test_training_learns_tones_and_exports_an_encoder(tone_corpus, tmp_path):
     (tmp_path / "tiny.toml").write_text(SETTINGS.format(steps=60))
-    figures = train_encoder(tone_corpus, tmp_path / "run", tmp_path / "tiny.toml")
+    figures = train_phone_encoder(tone_corpus, tmp_path / "run", tmp_path / "tiny.toml")
     losses = [json.loads(line)["means"]["loss"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert losses[-1] < 0.6 * losses[0] and figures["clean_viseme"] > 0.8
     export_phone_encoder(tmp_path / "run" / "model.safetensors", tmp_path / "out.safetensors", "tones")
@@ -184,6 +188,6 @@ def test_training_learns_tones_and_exports_an_encoder(tone_corpus, tmp_path):
 
 
 def test_the_shipped_settings_are_valid(tmp_path):
-    config = load_training_config(DEFAULT_CONFIG, tmp_path, steps=7)
+    config = load_run_config(DEFAULT_CONFIG, tmp_path, steps=7)
     assert isinstance(config.loop, LoopConfig) and config.loop.steps == 7
     assert config.recipe.features == tmp_path / "features" and config.recipe.network.channels == 192

@@ -1,4 +1,4 @@
-"""A training run of the phone encoder from a corpus: features first, then the recipe."""
+"""A training run of the phone encoder from a corpus: features first, then the recipe, then weights ready for use."""
 
 from __future__ import annotations
 
@@ -10,15 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from torch_backend.config import config_from_dict
+from torch_backend.models.checkpoints import load_checkpoint, save_checkpoint
+from torch_backend.models.phone_encoder import PhoneEncoder, PhoneEncoderConfig
 from torch_backend.speech_corpus.corpus import read_corpus_hash
-from torch_backend.training.loop import LoopConfig, train
+from torch_backend.training.loop import MODEL_FILE, LoopConfig, train
 from torch_backend.training.phone_encoder import PhoneEncoderRecipe, PhoneTrainingConfig
 from torch_backend.training.phone_features import build_phone_features
 
 logger = logging.getLogger(__name__)
 
 FEATURE_FOLDER = "features"
+_STATISTICS_BATCHES = 20
+_SMALLEST_DEVIATION = 1e-3
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "phone_encoder.toml"
 
 
@@ -86,4 +93,59 @@ def train_phone_encoder(
         build_phone_features(corpus, folder, config.augmented_copies, config.loop.seed, config.feature_processes)
     elif json.loads(index.read_text(encoding="utf-8"))["corpus_hash"] != read_corpus_hash(corpus):
         raise ValueError(f"{folder} holds the features of another corpus; name another --output")
-    return train(PhoneEncoderRecipe(config.recipe), config.loop, report)
+    recipe = PhoneEncoderRecipe(config.recipe)
+    figures = train(recipe, config.loop, report)
+    standardize_weights(output / MODEL_FILE, recipe)
+    return figures
+
+
+def standardize_weights(path: Path, recipe: PhoneEncoderRecipe) -> None:
+    """Measure mean and deviation of the hidden channels on training windows, and store them in the weights.
+
+    Raises:
+        BackendError: the file is no phone encoder.
+    """
+    network, metadata = _load_network(path)
+    total = np.zeros(network.config.channels)
+    squares = np.zeros_like(total)
+    count = 0
+    for step in range(_STATISTICS_BATCHES):
+        batch = recipe.sample_batch(step, np.random.default_rng([17, step]))
+        with torch.inference_mode():
+            hidden = network(batch["log_mels"])[1][batch["labels"] >= 0].double().numpy()  # (rows, C)
+        total += hidden.sum(axis=0)
+        squares += np.square(hidden).sum(axis=0)
+        count += len(hidden)
+    mean = total / count
+    deviation = np.sqrt(np.maximum(squares / count - np.square(mean), _SMALLEST_DEVIATION**2))
+    network.feature_mean.copy_(torch.from_numpy(mean))
+    network.feature_deviation.copy_(torch.from_numpy(deviation))
+    save_checkpoint(path, network.state_dict(), metadata)
+
+
+def export_phone_encoder(path: Path, output: Path, name: str) -> None:
+    """Write weights in half precision under a name that models trained on the features will ask for.
+
+    Args:
+        path: standardised weights of a run.
+        output: file to write.
+        name: of the encoder, e.g. "shipped-1".
+
+    Raises:
+        BackendError: the file is no phone encoder.
+        OutputError: the output cannot be written.
+    """
+    network, metadata = _load_network(path)
+    state = {
+        key: value.half() if value.is_floating_point() else value
+        for key, value in network.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
+    save_checkpoint(output, state, {**metadata, "config": {**metadata["config"], "name": name}})
+
+
+def _load_network(path: Path) -> tuple[PhoneEncoder, dict[str, Any]]:
+    state, metadata = load_checkpoint(path, "phone_encoder")
+    network = PhoneEncoder(config_from_dict(PhoneEncoderConfig, metadata["config"]["network"]))
+    network.load_state_dict({key: value.float() for key, value in state.items()}, strict=False)
+    return network.eval(), metadata
