@@ -360,14 +360,19 @@ def _write_corpus(folder: Path, count: int = 3) -> None:
 
 def test_examples_of_a_corpus(tmp_path: Path) -> None:
     _write_corpus(tmp_path / "corpus")
-    settings = ExampleSettings(30.0, num_copies=1)
+    settings = ExampleSettings(30.0, num_copies=1, num_backgrounds=1)
     for processes in (1, 2):
         folder = tmp_path / f"with{processes}"
         build_motion_examples(tmp_path / "corpus", folder, _LoudnessEncoder(), settings, processes)
     one, two = (load_motion_examples(tmp_path / f"with{processes}") for processes in (1, 2))
     assert np.array_equal(one.features, two.features)
     assert np.array_equal(one.curves, two.curves)
-    assert [(example.id, example.copy) for example in one.examples] == [(f"u{i}", c) for i in range(3) for c in (0, 1)]
+    expected = [(f"u{i}", c) for i in range(3) for c in (0, 1)]
+    assert [(example.id, example.copy) for example in one.examples] == [*expected, ("background_00000", 0)]
+    noise = one.examples[-1]
+    assert noise.stop - noise.start == 151
+    mouth = [BLENDSHAPE_INDEX[name] for name in ("jawOpen", "mouthClose", "mouthPucker", "mouthFunnel")]
+    assert np.abs(one.curves[noise.start : noise.stop, mouth]).max() == 0
     first = one.examples[0]
     assert (first.start, first.stop) == (0, 46)
     assert one.features.shape[1] == 1 + 3
@@ -375,5 +380,6 @@ def test_examples_of_a_corpus(tmp_path: Path) -> None:
     assert closed[18]  # 0.6 s: in the middle of the m
     assert not closed[30:].any()
     assert one.source == {
-        "corpus_hash": "abc", "speech_encoder": "loudness", "seed": 0, "num_copies": 1, "expression_controls": True
+        "corpus_hash": "abc", "speech_encoder": "loudness", "seed": 0, "num_copies": 1, "num_backgrounds": 1,
+        "expression_controls": True,
     }  # fmt: skip

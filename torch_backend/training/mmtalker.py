@@ -37,6 +37,7 @@ from torch_backend.training.face_motion import FaceMotion, build_face_anchors, f
 from torch_backend.training.loop import LoopConfig, train
 from torch_backend.training.mmtalker_evaluation import evaluate_mmtalker
 from torch_backend.training.motion_examples import (
+    BACKGROUND,
     ExampleSettings,
     MotionExample,
     MotionExamples,
@@ -96,6 +97,8 @@ class DataConfig:
     """Share of formant speech relative to its length."""
     foreign_weight: float = 0.7
     """Share of voices of other languages relative to their length."""
+    background_weight: float = 2.0
+    """Share of noise without speech relative to its length."""
     evaluated_examples: int = 40
     """Clean held-out utterances that an evaluation uses at most."""
 
@@ -326,6 +329,7 @@ def _sampling_shares(examples: Sequence[MotionExample], config: DataConfig) -> n
     for example in examples:
         share = float(example.stop - example.start)
         share *= config.espeak_weight if example.engine == "espeak" else 1.0
+        share *= config.background_weight if example.engine == BACKGROUND else 1.0
         share *= config.foreign_weight if example.language != "en" else 1.0
         shares.append(share)
     return np.array(shares) / np.sum(shares)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from torch_backend.audio.frame_grid import count_frames
 from torch_backend.audio.prosody import compute_prosody
 from torch_backend.audio.speech_encoder import SpeechEncoder
 from torch_backend.speech_corpus.articulation import articulate
-from torch_backend.speech_corpus.augmentation import augment_speech
+from torch_backend.speech_corpus.augmentation import augment_speech, make_background
 from torch_backend.speech_corpus.corpus import CorpusUtterance, load_corpus, read_corpus_hash
 from torch_backend.speech_corpus.phones import PhoneSegment
 
@@ -37,6 +38,10 @@ SHORTEST_SECONDS = 0.8
 """Shorter utterances are left out."""
 NUM_BACKGROUND_VOICES = 40
 """Utterances that augmentation may mix in as babble."""
+BACKGROUND = "background"
+BACKGROUND_SAMPLES = 80_000
+NO_UTTERANCE = -1
+"""Utterance index of clips that are none of the corpus's; they are never held out."""
 BLOCK_UTTERANCES = 40
 """Handed to a process at once."""
 
@@ -89,7 +94,7 @@ class MotionExamples:
         if held_out_voices:
             held = [f"{example.engine}/{example.voice}" in held_out_voices for example in self.examples]
         else:
-            held = [example.utterance % 25 == 0 for example in self.examples]
+            held = [example.utterance % 25 == 0 for example in self.examples]  # -1 % 25 is 24
         train = [example for example, is_held in zip(self.examples, held, strict=True) if not is_held]
         held_out = [example for example, is_held in zip(self.examples, held, strict=True) if is_held]
         if not train or not held_out:
@@ -109,6 +114,8 @@ class ExampleSettings:
     """Of the augmentation."""
     expression_controls: bool = True
     """Whether to append them to the features."""
+    num_backgrounds: int = 100
+    """Clips of noise without speech, in which the mouth rests; their engine is "background"."""
 
 
 def build_motion_examples(
@@ -136,17 +143,19 @@ def build_motion_examples(
     jobs = ([(index, utterances[index]) for index in block] for block in blocks)
     run = partial(_encode_block, encoder=encoder, settings=settings, others=others)
     features, curves, examples, position = [], [], [], 0
-    for done, block in enumerate(_map(run, jobs, num_processes)):
+    backgrounds = [encode_background(index, encoder, settings) for index in range(settings.num_backgrounds)]
+    for done, block in enumerate(chain(_map(run, jobs, num_processes), [backgrounds])):
         for example, example_features, example_curves in block:
             stop = position + len(example_features)
             examples.append(replace(example, start=position, stop=stop))
             features.append(example_features)
             curves.append(example_curves)
             position = stop
-        logger.info("features of %d of %d blocks", done + 1, len(blocks))
+        logger.info("features of %d of %d blocks", done + 1, len(blocks) + 1)
     source = {
         "corpus_hash": read_corpus_hash(corpus), "speech_encoder": encoder.name, "seed": settings.seed,
-        "num_copies": settings.num_copies, "expression_controls": settings.expression_controls,
+        "num_copies": settings.num_copies, "num_backgrounds": settings.num_backgrounds,
+        "expression_controls": settings.expression_controls,
     }  # fmt: skip
     rate = settings.frame_rate
     save_motion_examples(output, np.concatenate(features), np.concatenate(curves), examples, rate, source)
@@ -174,9 +183,7 @@ def _encode_block(
     for index, utterance in jobs:
         generator = np.random.default_rng([settings.seed, 2, index])
         for copy, (samples, segments) in enumerate(_copies(utterance, settings.num_copies, generator, others)):
-            features, curves = encode_example(samples, segments, encoder, settings.frame_rate)
-            if settings.expression_controls:  # the truth has them already: no need to compute the rule twice
-                features = np.concatenate([features, scale_controls(curves).astype(np.float16)], axis=1)
+            features, curves = encode_example(samples, segments, encoder, settings)
             example = MotionExample(
                 utterance.id, utterance.engine, utterance.voice, utterance.language, index, copy, 0, len(features)
             )
@@ -184,8 +191,18 @@ def _encode_block(
     return results
 
 
+def encode_background(
+    index: int, encoder: SpeechEncoder, settings: ExampleSettings
+) -> tuple[MotionExample, np.ndarray, np.ndarray]:
+    """A clip of noise without speech, with features and curves."""
+    samples = make_background(BACKGROUND_SAMPLES, np.random.default_rng([settings.seed, 3, index]))
+    features, curves = encode_example(samples, (), encoder, settings)
+    name = f"{BACKGROUND}_{index:05d}"
+    return MotionExample(name, BACKGROUND, "none", "en", NO_UTTERANCE, 0, 0, len(features)), features, curves
+
+
 def encode_example(
-    samples: np.ndarray, segments: Sequence[PhoneSegment], encoder: SpeechEncoder, frame_rate: float
+    samples: np.ndarray, segments: Sequence[PhoneSegment], encoder: SpeechEncoder, settings: ExampleSettings
 ) -> tuple[np.ndarray, np.ndarray]:
     """Features and true curves of one recording.
 
@@ -193,16 +210,19 @@ def encode_example(
         samples: (S,) float32 at 16 kHz.
         segments: its phones.
         encoder: frozen speech encoder.
-        frame_rate: frames per second.
+        settings: rate, controls.
 
     Returns:
         (T, D) float16 and (T, 52) float16; frame i is at time i / frame_rate, the last one within the recording.
     """
-    num_frames = count_frames(len(samples) / SAMPLE_RATE, frame_rate)
-    times = np.arange(num_frames) / frame_rate
-    features = encoder.encode(samples, 0, num_frames, frame_rate, encoder.fit_normalization(samples))
-    curves = articulate(segments, times, compute_prosody(samples))
-    return features.cpu().numpy().astype(np.float16), curves.astype(np.float16)
+    num_frames = count_frames(len(samples) / SAMPLE_RATE, settings.frame_rate)
+    times = np.arange(num_frames) / settings.frame_rate
+    normalization = encoder.fit_normalization(samples)
+    features = encoder.encode(samples, 0, num_frames, settings.frame_rate, normalization).cpu().numpy()
+    curves = articulate(segments, times, compute_prosody(samples)).astype(np.float16)
+    if settings.expression_controls:  # the truth has them already: no need to compute the rule twice
+        features = np.concatenate([features, scale_controls(curves)], axis=1)
+    return features.astype(np.float16), curves
 
 
 def save_motion_examples(
