@@ -25,7 +25,7 @@ class SceneFrames:
     """
 
     def __init__(self, clip: MotionClip, scene_rate: float | None) -> None:
-        self._offsets = clip.vertex_offsets
+        self._clip = clip
         rate = clip.info.frame_rate if scene_rate is None else scene_rate
         self.positions: NDArray[np.float64] = resample_positions(clip.num_frames, clip.info.frame_rate, rate)
         """(N,) fractional clip frame of each scene frame."""
@@ -45,8 +45,8 @@ class SceneFrames:
         """
         source_frames, blend = split_positions(self.positions[first:stop])
         base = int(source_frames[0])
-        last = min(int(source_frames[-1]) + 1, len(self._offsets) - 1)
-        source = np.array(self._offsets[base : last + 1], dtype=np.float32)
+        last = min(int(source_frames[-1]) + 1, self._clip.num_frames - 1)
+        source = self._clip.read_offsets(base, last + 1)
         if not np.isfinite(source).all():
             raise BackendError(f"the motion clip is damaged: offsets near frame {base} are not finite")
         if (np.diff(source_frames) == 1).all() and not blend.any():

@@ -131,6 +131,24 @@ class MotionClip:
         """V, of all parts."""
         return len(self.template_vertices)
 
+    def read_offsets(self, first: int, stop: int) -> FloatArray:
+        """Return the vertex offsets (stop - first, V, 3) of some frames.
+
+        A memory-mapped file is read, not mapped: mapped pages count as memory of the process until others need it.
+
+        Raises:
+            BackendError: the file ends too early.
+        """
+        source = self.vertex_offsets
+        if not isinstance(source, np.memmap) or source.filename is None:
+            return np.array(source[first:stop], np.float32)
+        row = self.num_vertices * 3
+        count = (stop - first) * row
+        values = np.fromfile(source.filename, "<f4", count, offset=source.offset + first * row * 4)
+        if len(values) != count:
+            raise BackendError(f"the motion clip is damaged: {source.filename} ends before frame {stop}")
+        return values.astype(np.float32, copy=False).reshape(-1, self.num_vertices, 3)
+
 
 class MotionClipWriter:
     """Writes a motion clip frame by frame in constant memory; a context manager.

@@ -215,3 +215,11 @@ def test_parts_must_cover_the_vertices_in_order() -> None:
     broken = ClipTemplate(**{**template.__dict__, "parts": {"skin": (0, 5)}})
     with pytest.raises(ValueError, match="cover all 6"):
         broken.validate()
+
+
+def test_frames_are_read_as_mapped(tmp_path: Path) -> None:
+    clip = load_motion_clip(write_clip(tmp_path / "clip", make_offsets(9)))
+    np.testing.assert_array_equal(clip.read_offsets(2, 7), make_offsets(9)[2:7])
+    np.testing.assert_array_equal(clip.read_offsets(0, 9), make_offsets(9))
+    clip.vertex_offsets = np.array(clip.vertex_offsets)
+    np.testing.assert_array_equal(clip.read_offsets(8, 9), make_offsets(9)[8:])
