@@ -69,16 +69,20 @@ class Emitter:
         Returns:
             A function of the phase's own fraction, 0..1, that tells the progress and an estimate of the time left.
         """
-        begun = time.monotonic()
+        first_step: tuple[float, float] | None = None
 
         def report(fraction: float) -> None:
-            elapsed = time.monotonic() - begun
+            nonlocal first_step
+            fraction, now = min(1.0, fraction), time.monotonic()
             left = None
-            if fraction > 0.0 and elapsed > _ESTIMATE_AFTER_SECONDS:
+            if first_step is None:
+                # The pace counts from the first step on: what comes before it happens once.
+                first_step = (now, fraction) if fraction > 0.0 else None
+            elif now - first_step[0] > _ESTIMATE_AFTER_SECONDS and fraction > first_step[1]:
                 # The rest of the run is taken to go on at this phase's pace.
-                done = (last - first) * min(1.0, fraction)
-                left = elapsed * (1.0 - first - done) / done
-            self.progress(name, first + (last - first) * min(1.0, fraction), left)
+                done = (last - first) * (fraction - first_step[1])
+                left = (now - first_step[0]) * (1.0 - first - (last - first) * fraction) / done
+            self.progress(name, first + (last - first) * fraction, left)
 
         report(0.0)
         return report
