@@ -178,7 +178,7 @@ def draw_resolutions(head: Head) -> Image:
         clip, transfer = build_clip(head, count)
         studio = Studio(clip, subdivided=False)
         show_edges(studio.head.data.materials[0])
-        tile = studio.photograph(transfer(head.pose(weights)), View(308, 20.0, 1.35, -0.03))
+        tile = studio.photograph(transfer(head.pose(weights)), View(296, 20.0, 1.35, -0.03))
         tiles.append(with_caption(tile, f"{count:,} vertices"))
     return join_tiles(tiles, 3)
 
