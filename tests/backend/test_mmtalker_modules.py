@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from scipy.special import erf
 
+from torch_backend.modules.audio_features import GlobalAudioEncoder, LocalAudioEncoder, VertexEmbedding
 from torch_backend.modules.cross_attention import ConcatenationFusion, DualCrossAttention, banded_attention
 from torch_backend.modules.displacement_decoder import DisplacementDecoder
 from torch_backend.modules.graph_convolution import (
@@ -299,3 +301,93 @@ def test_probabilities_move_to_where_the_loss_is_high() -> None:
 def test_probabilities_must_be_positive() -> None:
     with pytest.raises(ValueError, match="positive"):
         SurfaceProbability(torch.tensor([1.0, 0.0]))
+
+
+# --- audio encoders and the remaining gradients
+
+
+def _sigmoid(values: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-values))
+
+
+def test_global_audio_is_an_lstm_from_zeros() -> None:
+    """Gates in torch's order: input, forget, cell, output."""
+    torch.manual_seed(0)
+    encoder = GlobalAudioEncoder(3, 4).double()
+    features = _double(6, 3).detach()
+    weights = {name: parameter.detach().numpy() for name, parameter in encoder.lstm.named_parameters()}
+    hidden, cell, expected = np.zeros(4), np.zeros(4), []
+    for row in features.numpy():
+        gates = weights["weight_ih_l0"] @ row + weights["bias_ih_l0"]
+        gates = gates + weights["weight_hh_l0"] @ hidden + weights["bias_hh_l0"]
+        into, keep, new, out = np.split(gates, 4)
+        cell = _sigmoid(keep) * cell + _sigmoid(into) * np.tanh(new)
+        hidden = _sigmoid(out) * np.tanh(cell)
+        expected.append(hidden)
+    assert np.allclose(encoder(features).detach().numpy(), expected, atol=1e-12)
+
+
+def _gelu(values: np.ndarray) -> np.ndarray:
+    return values * 0.5 * (1 + erf(values / np.sqrt(2)))
+
+
+def _naive_convolution(values: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    padded = np.pad(values, ((2, 2), (0, 0)))
+    return np.stack([np.einsum("kc,ock->o", padded[t : t + 5], weight) + bias for t in range(len(values))])
+
+
+def test_local_audio_is_two_convolutions_and_an_mlp() -> None:
+    torch.manual_seed(0)
+    encoder = LocalAudioEncoder(3, 4).double()
+    value = lambda layer: (layer.weight.detach().numpy(), layer.bias.detach().numpy())  # noqa: E731
+    features = _double(7, 3).detach()
+    hidden = _gelu(_naive_convolution(features.numpy(), *value(encoder.convolutions[0])))
+    hidden = _gelu(_naive_convolution(hidden, *value(encoder.convolutions[2])))
+    weight, bias = value(encoder.mlp[0])
+    hidden = _gelu(hidden @ weight.T + bias)
+    weight, bias = value(encoder.mlp[2])
+    assert np.allclose(encoder(features).detach().numpy(), hidden @ weight.T + bias, atol=1e-12)
+
+
+def test_vertex_embedding_is_an_mlp() -> None:
+    torch.manual_seed(0)
+    embedding = VertexEmbedding(3, 4).double()
+    encoding = _double(5, 3)
+    first, last = embedding.mlp[0], embedding.mlp[2]
+    hidden = _gelu((encoding @ first.weight.T + first.bias).detach().numpy())
+    expected = hidden @ last.weight.detach().numpy().T + last.bias.detach().numpy()
+    assert np.allclose(embedding(encoding).detach().numpy(), expected, atol=1e-12)
+
+
+def test_gradients_of_encoding_decoder_points_and_divergence() -> None:
+    torch.manual_seed(0)
+    encoding = SpatioTemporalEncoding(3, temporal=True).double()
+    uv, times = _double(4, 2).detach().tanh().mul(0.9).requires_grad_(), torch.tensor([0.1, 0.7], dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda s: encoding(s, times), uv)
+    assert encoding.w is not None
+
+    def of_w(w: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(encoding, {"w": w}, (uv.detach(), times))
+
+    assert torch.autograd.gradcheck(of_w, torch.tensor(0.6, dtype=torch.float64, requires_grad=True))
+    decoder = DisplacementDecoder(3, 6).double()
+    torch.nn.init.normal_(decoder.output.weight)
+    assert torch.autograd.gradcheck(decoder, (_double(2, 3, 3), _double(3, 3, seed=1)))
+    points = SurfacePoints(np.array([[0, 1, 2]]), np.array([[0.2, 0.3, 0.5]]))
+    assert torch.autograd.gradcheck(points.interpolation(points.vertices()), _double(3, 2))
+    layer = SurfaceProbability(torch.tensor([0.2, 0.3, 0.5])).double()
+
+    def divergence(change: torch.Tensor) -> torch.Tensor:
+        replaced = {"change": change}
+        return torch.func.functional_call(_Divergence(layer), {f"layer.{k}": v for k, v in replaced.items()}, ())
+
+    assert torch.autograd.gradcheck(divergence, (0.01 * _double(3).detach()).requires_grad_())
+
+
+class _Divergence(torch.nn.Module):
+    def __init__(self, layer: SurfaceProbability) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self) -> torch.Tensor:
+        return self.layer.divergence()
