@@ -9,13 +9,9 @@ import logging
 import os
 import platform
 import re
-import signal
-import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, cast
 
 import bpy
 
@@ -39,6 +35,7 @@ from .scene import preview, stage, timeline
 from .scene.film_file import is_complete_mp4
 from .scene.mesh import OBJECT_NAME, read_rest_positions
 from .scene.restore import unchanged_on_error
+from .terminal import mute_stderr, silence, stop_if_interrupted, take_over_stdout, termination_as_interrupt
 
 CLIP_RATE = 30.0
 """Frames per second of MMTalker: what can be checked before the backend has answered is checked with it."""
@@ -59,7 +56,10 @@ def main(arguments: Sequence[str], program: str = "talkhead") -> int:
         options = parse_options(arguments, program)
     except SystemExit as stop:
         return int(stop.code or 0)
-    return run(options, JobReporter(options.json, output=_take_over_stdout()))
+    code = run(options, JobReporter(options.json, output=take_over_stdout()))
+    if code == ExitCode.CANCELLED:
+        mute_stderr()
+    return code
 
 
 def run(options: Options, reporter: JobReporter) -> int:
@@ -68,7 +68,7 @@ def run(options: Options, reporter: JobReporter) -> int:
     package_logger = logging.getLogger(__package__)
     package_logger.addHandler(forwarder)
     try:
-        with _termination_as_interrupt():
+        with termination_as_interrupt():
             if isinstance(options, AnimateOptions):
                 AnimateJob(options, reporter).run()
             elif isinstance(options, RemoveOptions):
@@ -133,6 +133,7 @@ class AnimateJob:
                     self._reporter.progress("saving", _PREVIEW_PART)
                     self._point_to_files(take, sound, cache, blend_file.parent)
                     save_copy(partial_blend)
+                stop_if_interrupted()
                 files.commit()
         self._report(take, blend_file, cache)
         return take
@@ -371,10 +372,13 @@ def render(scene: Any, path: Path, animation: bool = False) -> None:
         OutputError: the picture or film was not written.
     """
     try:
-        with _quiet_stdout():  # Cycles prints a line for each of its steps
+        stop_if_interrupted()
+        with silence():
             bpy.ops.render.render(animation=animation, write_still=not animation, scene=scene.name)
     except RuntimeError as error:
+        stop_if_interrupted()
         raise OutputError(f"cannot render {path.name}: {str(error).strip()}") from error
+    stop_if_interrupted()
     if not path.is_file() or path.stat().st_size == 0 or (animation and not is_complete_mp4(path)):
         raise OutputError(f"cannot write {path.name}; is the disk full?")
 
@@ -414,41 +418,3 @@ def _path_for_saving(path: Path, folder: Path) -> str:
         return "//" + os.path.relpath(path, base).replace(os.sep, "/")
     except ValueError:  # another drive
         return str(path)
-
-
-@contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    """Let a request to terminate cancel the job as Ctrl-C does, so that it cleans up."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in previous:
-        signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-
-
-@contextmanager
-def _quiet_stdout() -> Iterator[None]:
-    sys.stdout.flush()
-    kept = os.dup(1)
-    silent = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silent, 1)
-    os.close(silent)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
-
-
-def _take_over_stdout() -> TextIO:
-    """Return a stream to the real stdout, and send everything else that is written there to stderr."""
-    sys.stdout.flush()
-    stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return stream
