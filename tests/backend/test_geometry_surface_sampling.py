@@ -256,3 +256,11 @@ def test_uneven_learned_probabilities_still_give_one_manifold(
     assert len(np.unique(samples.faces)) == num_points
     assert euler_characteristic(samples.faces) == euler_characteristic(head_surface.faces)
     assert count_flipped_triangles(samples.uv, samples.faces) == 0
+
+
+def test_the_mouth_is_sampled_whatever_was_learned(head_surface: SurfaceTemplate) -> None:
+    chances = initial_face_probabilities(head_surface)
+    bag = np.isin(head_surface.faces, head_surface.regions["mouth_bag"]).all(axis=1)
+    samples = sample_surface(head_surface, 1500, 0, np.where(bag, 0.0, chances))
+    drawn = bag[samples.triangle_indices[samples.num_anchors :]].sum()
+    assert drawn == pytest.approx(chances[bag].sum() * 1500, rel=0.35)

@@ -29,8 +29,9 @@ _FINEST_SPACING_M = 0.0030
 _COARSEST_SPACING_M = 0.0115
 _SPACING_GROWTH = 0.16
 _KEY_POINT_REACH_M = 0.006
-_HIDDEN_REGION = "mouth_bag"
-_HIDDEN_SPACING_FACTOR = 1.6
+_POCKET_REGION = "mouth_bag"
+_POCKET_SPACING_FACTOR = 0.8
+"""The mouth's inside is sampled more densely than its distance asks for: coarse, it would cut through the teeth."""
 _BEND_SPACING_RADIANS = 0.55
 """Largest turn of the normal between neighbouring samples, where the finest spacing allows it."""
 
@@ -83,7 +84,7 @@ def initial_face_probabilities(surface: SurfaceTemplate) -> NDArray[np.float64]:
     """Return (F,) probabilities, sum 1, that a drawn point falls on each template triangle.
 
     The wanted spacing grows with the distance to the nearest key point and is small where the surface bends (ears,
-    nostrils); the hidden mouth bag is sampled more coarsely. A probability is area / spacing^2, normalised.
+    nostrils) and in the mouth, which must not cut through the teeth. A probability is area / spacing^2, normalised.
     """
     centers = surface.positions[surface.faces].mean(axis=1)
     keys = np.asarray(surface.key_points, dtype=np.int64)
@@ -95,11 +96,16 @@ def initial_face_probabilities(surface: SurfaceTemplate) -> NDArray[np.float64]:
         spacing = np.minimum(wanted, _COARSEST_SPACING_M)
     bend = _vertex_bending(surface)[surface.faces].mean(axis=1)
     spacing = np.minimum(spacing, np.maximum(_BEND_SPACING_RADIANS / np.maximum(bend, 1e-9), _FINEST_SPACING_M))
-    hidden = np.zeros(len(surface.positions), dtype=bool)
-    hidden[np.asarray(surface.regions.get(_HIDDEN_REGION, ()), dtype=np.int64)] = True
-    spacing[hidden[surface.faces].all(axis=1)] *= _HIDDEN_SPACING_FACTOR
+    spacing[_pocket_faces(surface)] *= _POCKET_SPACING_FACTOR
     density = surface.face_areas / spacing**2
     return density / density.sum()
+
+
+def _pocket_faces(surface: SurfaceTemplate) -> NDArray[np.bool_]:
+    member = np.zeros(len(surface.positions), dtype=bool)
+    member[np.asarray(surface.regions.get(_POCKET_REGION, ()), dtype=np.int64)] = True
+    inside: NDArray[np.bool_] = member[surface.faces].all(axis=1)
+    return inside
 
 
 def sample_surface(
@@ -115,6 +121,7 @@ def sample_surface(
         num_points: M, at least MIN_POINTS on a head; on any surface enough for twice its anchors.
         seed: of the random draw; the same seed gives the same samples.
         probabilities: (F,) probability that a point falls on each triangle; `initial_face_probabilities` if None.
+            Those of the mouth's inside are raised to the initial ones.
 
     Raises:
         ValueError: too few points, probabilities of another shape, negative or without a positive sum, or a
@@ -157,6 +164,10 @@ def _checked_probabilities(surface: SurfaceTemplate, probabilities: NDArray[np.f
         raise ValueError(f"probabilities: expected shape ({len(surface.faces)},), got {chances.shape}")
     if not np.isfinite(chances).all() or chances.min() < 0.0 or chances.sum() <= 0.0:
         raise ValueError(f"probabilities: expected finite values >= 0 with a positive sum, got {chances.min()}..")
+    chances = chances / chances.sum()
+    # Learned probabilities know nothing of the teeth, which a coarse mouth would cut.
+    pocket = _pocket_faces(surface)
+    chances[pocket] = np.maximum(chances[pocket], initial_face_probabilities(surface)[pocket])
     return chances / chances.sum()
 
 

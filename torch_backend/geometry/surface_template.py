@@ -40,7 +40,7 @@ class SurfaceTemplate:
     uv: NDArray[np.floating]
     """(V, 2) plane positions without flipped triangles, from `conformal_parameterization`."""
     regions: Mapping[str, NDArray[np.integer]] = field(default_factory=dict)
-    """Named vertex sets. Those in CREASE_REGIONS give lines, "mouth_bag" is sampled coarsely."""
+    """Named vertex sets. Those in CREASE_REGIONS give lines; "mouth_bag" is the inside of the mouth."""
     key_points: NDArray[np.integer] = field(default_factory=lambda: np.empty(0, dtype=np.int32))
     """Landmark vertices; sampling is densest near them."""
     lip_contact_pairs: NDArray[np.integer] = field(default_factory=lambda: np.empty((0, 2), dtype=np.int32))
