@@ -39,7 +39,7 @@ def animate(options: argparse.Namespace, behaviour: str) -> int:
     if behaviour == "silent":
         return 0
     emit(type="warning", text="made-up motion")
-    columns = round(((options.vertices or 441) ** 0.5))
+    columns = round((options.vertices or 441) ** 0.5)
     info = {
         "audio_path": options.audio,
         "options": {"vertices": options.vertices, "identity": options.identity},
