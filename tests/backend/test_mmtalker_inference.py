@@ -354,7 +354,7 @@ def test_interpolation_of_vertex_values() -> None:
 
 
 @pytest.mark.skipif(not DEFAULT_WEIGHTS.is_file(), reason="no shipped weights in this checkout")
-def test_shipped_weights_agree_between_windows_and_rest_in_silence() -> None:
+def test_shipped_weights_agree_between_windows() -> None:
     predictor = MMTalkerPredictor.load()
     samples = np.concatenate([_speechlike(5.0), np.zeros(2 * RATE, np.float32)])
     head = predictor.head
@@ -364,3 +364,20 @@ def test_shipped_weights_agree_between_windows_and_rest_in_silence() -> None:
     first, second = (_animate(predictor, samples, window, points) for window in (60, 210))
     assert np.abs(first - second).max() < 5e-5  # 0.05 mm
     assert np.isfinite(first).all()
+
+
+@pytest.mark.skipif(not DEFAULT_WEIGHTS.is_file(), reason="no shipped weights in this checkout")
+def test_shipped_weights_are_the_ones_on_their_card() -> None:
+    card = DEFAULT_WEIGHTS.with_suffix(".md").read_text(encoding="utf-8")
+    assert file_sha256(DEFAULT_WEIGHTS) in card
+
+
+@pytest.mark.skipif(not DEFAULT_WEIGHTS.is_file(), reason="no shipped weights in this checkout")
+def test_shipped_weights_rest_in_noise_without_speech() -> None:
+    predictor = MMTalkerPredictor.load()
+    noise = (0.003 * np.random.default_rng(5).standard_normal(5 * RATE)).astype(np.float32)
+    upper, lower = predictor.head.lip_contact_pairs.T
+    points = SurfacePoints.at_vertices(np.concatenate([upper, lower]))
+    offsets = _animate(predictor, noise, 150, points)
+    gap = offsets[:, : len(upper)] - offsets[:, len(upper) :]
+    assert np.abs(gap).max() < 1e-3  # metres
