@@ -11,8 +11,8 @@ from ..facial.timing import count_scene_frames
 MAX_PER_FRAME_KEYS = 100_000
 """Blender's eval_time ends at 1,048,574, which is about 104,000 absolute shape keys."""
 _BYTES_PER_VERTEX = 12
-_BASIS_KEYS = 128
-_BYTES_PER_CURVE_KEY = 80
+_BASIS_KEYS = 400
+_BYTES_PER_CURVE_KEY = 40
 _HEADROOM_BYTES = 32 * 1024 * 1024
 
 

@@ -19,6 +19,7 @@ FloatArray = NDArray[np.float32]
 
 _COLLECTING_PART = 0.25
 """Part of the error limit that the collected shapes may miss before any is dropped."""
+_ROWS_AT_ONCE = 16
 _NUM_CANDIDATES = 128
 """Frames that the number of shapes is searched on, before all frames are verified."""
 
@@ -112,22 +113,26 @@ def _leading_rows(residual: FloatArray, basis: FloatArray, limit: float) -> Floa
     """Return orthonormal rows, orthogonal to `basis`, that explain `residual` (n, 3V) within `limit`."""
     gram = residual.astype(np.float64) @ residual.T.astype(np.float64)  # (n, n)
     _, directions = np.linalg.eigh(gram)
-    rows: list[FloatArray] = []
-    remaining = residual.copy()
-    for direction in directions.T[::-1]:
-        row = direction @ residual
-        for _ in range(2):  # twice is enough to be orthogonal to rounding (Kahan)
-            for known in (basis, np.array(rows)) if rows else (basis,):
-                row = row - (known @ row) @ known
-        norm = np.linalg.norm(row)
-        if norm < 1e-12:
+    known, remaining = basis, residual.copy()
+    for first in range(0, len(directions), _ROWS_AT_ONCE):
+        block = directions[:, ::-1][:, first : first + _ROWS_AT_ONCE].T.astype(np.float32) @ residual  # (n, 3V)
+        block = _orthonormal_rows(block, known)
+        known = np.concatenate([known, block])
+        remaining -= (remaining @ block.T) @ block
+        if len(block) == 0 or _vertex_errors(remaining).max() <= limit:
             break
-        row = (row / norm).astype(np.float32)
-        rows.append(row)
-        remaining -= np.outer(remaining @ row, row)
-        if _vertex_errors(remaining).max() <= limit:
-            break
-    return np.array(rows, np.float32).reshape(-1, residual.shape[1])
+    return known[len(basis) :]
+
+
+def _orthonormal_rows(rows: FloatArray, known: FloatArray) -> FloatArray:
+    """Return orthonormal rows that span what `rows` (n, 3V) add to the orthonormal rows `known`."""
+    for _ in range(2):  # twice is enough to be orthogonal to rounding (Kahan)
+        rows = rows - (rows @ known.T) @ known
+        gram = rows.astype(np.float64) @ rows.T.astype(np.float64)
+        values, directions = np.linalg.eigh(gram)
+        kept = values > max(values[-1] * 1e-10, 1e-24)
+        rows = ((directions[:, kept] / np.sqrt(values[kept])).T @ rows).astype(np.float32)
+    return rows
 
 
 def _principal(rows: FloatArray, weights: FloatArray) -> tuple[FloatArray, FloatArray]:

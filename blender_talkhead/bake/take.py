@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 BakeMode = Literal["basis", "per-frame", "cache"]
 BAKE_MODES: tuple[BakeMode, ...] = get_args(BakeMode)
 DEFAULT_ERROR_LIMIT_MM = 0.02
-_MANY_KEYS = 128
+_MANY_KEYS = 512
 
 
 @dataclass(frozen=True)
