@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -158,14 +159,26 @@ def draw_visemes(head: Head) -> Image:
     return join_tiles([with_caption(tile, phone) for tile, phone in zip(tiles, VISEME_PHONES, strict=True)], 6)
 
 
+def telling_frames(clip: MotionClip, count: int) -> list[int]:
+    """Return one frame of each of `count` equal stretches, by turns the most open and the most closed mouth."""
+    gap = mouth_gap(clip)
+    edges = np.round(np.linspace(0.06, 0.96, count + 1) * (len(gap) - 1)).astype(int)
+    extremes = (np.argmax, np.argmin)
+    return [int(start + extremes[k % 2](gap[start:end])) for k, (start, end) in enumerate(pairwise(edges))]
+
+
+def mouth_gap(clip: MotionClip) -> np.ndarray:
+    """Return the height of the inner-lip opening in every frame, (T,), metres."""
+    offsets = np.asarray(clip.vertex_offsets)[:, :, 1]
+    return offsets[:, clip.regions["lips_inner_upper"]].mean(1) - offsets[:, clip.regions["lips_inner_lower"]].mean(1)
+
+
 def draw_sentence(clip: MotionClip) -> Image:
-    """Return frames of a clip at even distances in time."""
+    """Return ten frames of a clip, in time order, of open and closed moments by turns."""
     studio = Studio(clip)
-    num_frames = len(clip.vertex_offsets)
-    frames = np.round(np.linspace(0.08, 0.92, SENTENCE_FRAMES) * (num_frames - 1)).astype(int)
     tiles = []
-    for frame in frames:
-        tile = studio.photograph(clip.template_vertices + clip.vertex_offsets[frame], View(224, 10.0, 1.5, -0.05))
+    for frame in telling_frames(clip, SENTENCE_FRAMES):
+        tile = studio.photograph(clip.template_vertices + clip.vertex_offsets[frame], View(208, 10.0, 1.5, -0.05))
         tiles.append(with_caption(tile, f"{frame / clip.info.frame_rate:.2f} s"))
     return join_tiles(tiles, 5)
 
