@@ -391,7 +391,8 @@ def save_copy(path: Path) -> None:
     """
     path.unlink(missing_ok=True)  # Blender would keep the reserved empty file as a backup
     try:
-        bpy.ops.wm.save_as_mainfile(filepath=str(path), copy=True, compress=True, relative_remap=True)
+        with silence():  # a path that is right where the file will lie is reported as missing here
+            bpy.ops.wm.save_as_mainfile(filepath=str(path), copy=True, compress=True, relative_remap=True)
     except RuntimeError as error:
         raise OutputError(f"cannot save the .blend file: {str(error).strip()}") from error
 
