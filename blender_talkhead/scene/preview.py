@@ -64,9 +64,10 @@ def set_render_look(scene: Any) -> None:
     """Set renderer and colours: Cycles on the CPU, true colours, no more light bounces than a face needs."""
     scene.render.engine = "CYCLES"
     scene.cycles.device = "CPU"
-    scene.cycles.max_bounces = 4
-    scene.cycles.diffuse_bounces = 2
-    scene.cycles.glossy_bounces = 2
+    scene.cycles.max_bounces = 2
+    scene.cycles.diffuse_bounces = 1
+    scene.cycles.glossy_bounces = 1
+    scene.cycles.use_light_tree = False
     scene.cycles.caustics_reflective = False
     scene.cycles.caustics_refractive = False
     scene.render.use_persistent_data = True
