@@ -195,7 +195,7 @@ class MMTalkerPredictor:
         features = _RollingFeatures(self.encoder, samples, num_frames, self.model.config.expression_controls)
         for start in range(0, num_frames, window):
             stop = min(start + window, num_frames)
-            low, high = max(0, start - context), min(num_frames, stop + context)
+            low, high = start - context, stop + context  # beyond the ends the first and the last frame are repeated
             with torch.inference_mode():
                 code = self.model.encode_audio(features.read(low, high).to(self.model.device), terms)
             for first in range(start, stop, BLOCK_FRAMES):
@@ -232,6 +232,7 @@ class _RollingFeatures:
     ) -> None:
         self.encoder = encoder
         self.samples = samples
+        self.num_frames = num_frames
         self.normalization = encoder.fit_normalization(samples)
         # Three numbers a frame for the whole recording: they look at all of it, and are small.
         self.controls = compute_controls(samples, num_frames, FRAME_RATE) if expression_controls else None
@@ -239,7 +240,11 @@ class _RollingFeatures:
         self._kept: torch.Tensor | None = None
 
     def read(self, start: int, stop: int) -> torch.Tensor:
-        """Channels (stop - start, D) of frames start .. stop - 1; neither may go back."""
+        """Channels (stop - start, D) of frames start .. stop - 1; neither may go back.
+
+        Before the recording and after it, its first and last frame are repeated: padding with zeros would be heard as
+        a sound, and lips at rest would move at the ends.
+        """
         if self._kept is None:
             self._kept, self._start = self._encode(start, stop), start
             return self._kept
@@ -250,11 +255,14 @@ class _RollingFeatures:
         return self._kept
 
     def _encode(self, start: int, stop: int) -> torch.Tensor:
-        features = self.encoder.encode(self.samples, start, stop - start, FRAME_RATE, self.normalization)
-        if self.controls is None:
-            return features
-        controls = torch.from_numpy(self.controls[start:stop]).to(features.device)
-        return torch.cat([features, controls], dim=1)
+        first, last = min(max(start, 0), self.num_frames - 1), max(min(stop, self.num_frames), 1)
+        first = min(first, last - 1)
+        features = self.encoder.encode(self.samples, first, last - first, FRAME_RATE, self.normalization)
+        if self.controls is not None:
+            controls = torch.from_numpy(self.controls[first:last]).to(features.device)
+            features = torch.cat([features, controls], dim=1)
+        frames = torch.arange(start, stop, device=features.device).clamp(first, last - 1) - first
+        return features[frames]
 
 
 def choose_precision(precision: Precision, device: str = "cpu") -> Literal["float32", "bfloat16"]:

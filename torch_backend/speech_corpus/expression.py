@@ -118,9 +118,10 @@ def find_blinks(prosody: ProsodyTrack) -> list[float]:
         return []
     first, last = float(prosody.times[0]), float(prosody.times[-1])
     blinks: list[float] = []
+    energy = _smooth(prosody.log_energy, 11)
     previous = first - SHORTEST_BLINK_INTERVAL_SECONDS / 2
     for phrase_end, _ in [*find_pauses(prosody), (last + 0.1, last + 0.2)]:
-        blinks += _fill_long_stretch(prosody, previous, phrase_end)
+        blinks += _fill_long_stretch(prosody.times, energy, previous, phrase_end)
         previous = blinks[-1] if blinks else previous
         ends_speech = first + 0.1 < phrase_end <= last
         if ends_speech and phrase_end + _BLINK_DELAY_SECONDS - previous >= SHORTEST_BLINK_INTERVAL_SECONDS:
@@ -129,16 +130,16 @@ def find_blinks(prosody: ProsodyTrack) -> list[float]:
     return blinks
 
 
-def _fill_long_stretch(prosody: ProsodyTrack, previous: float, until: float) -> list[float]:
+def _fill_long_stretch(times: np.ndarray, energy: np.ndarray, previous: float, until: float) -> list[float]:
     """Blinks at energy dips between `previous` and `until`, leaving room for the one at `until`."""
     shortest, longest = LONG_STRETCH_SECONDS
-    energy = _smooth(prosody.log_energy, 11)
     added: list[float] = []
     while until - previous > longest:
-        window = np.flatnonzero((prosody.times >= previous + shortest) & (prosody.times <= previous + longest))
-        if not len(window):
+        low = int(np.searchsorted(times, previous + shortest, side="left"))
+        high = int(np.searchsorted(times, previous + longest, side="right"))
+        if low == high:
             break
-        previous = float(prosody.times[window[int(energy[window].argmin())]])
+        previous = float(times[low + int(energy[low:high].argmin())])
         added.append(previous)
     if added and until - added[-1] < SHORTEST_BLINK_INTERVAL_SECONDS:
         added.pop()
@@ -150,15 +151,16 @@ def find_brow_raises(prosody: ProsodyTrack) -> list[BrowRaise]:
     if len(prosody.times) < 2:
         return []
     pauses = find_pauses(prosody)
+    loudness = _smooth(prosody.log_energy, 7)
     borders = [float(prosody.times[0]), *(edge for pause in pauses for edge in pause), float(prosody.times[-1])]
     events: list[BrowRaise] = []
     for start, end in zip(borders[::2], borders[1::2], strict=True):
-        events += _accents_of_phrase(prosody, start, end)
+        events += _accents_of_phrase(prosody, loudness, start, end)
     return events
 
 
-def _accents_of_phrase(prosody: ProsodyTrack, start: float, end: float) -> list[BrowRaise]:
-    rows = np.flatnonzero((prosody.times >= start) & (prosody.times <= end))
+def _accents_of_phrase(prosody: ProsodyTrack, loudness: np.ndarray, start: float, end: float) -> list[BrowRaise]:
+    rows = np.arange(np.searchsorted(prosody.times, start, "left"), np.searchsorted(prosody.times, end, "right"))
     voiced = rows[prosody.voicing[rows] > VOICED_THRESHOLD]
     if len(voiced) < 15:
         return []
@@ -167,7 +169,7 @@ def _accents_of_phrase(prosody: ProsodyTrack, start: float, end: float) -> list[
         slope = float(np.clip(slope, _STEEPEST_DECLINATION, 0.0))
         level = float(np.mean(prosody.f0_semitones[voiced] - slope * prosody.times[voiced]))
     height = _smooth(prosody.f0_semitones[rows], 7) - (level + slope * prosody.times[rows])
-    loud = _smooth(prosody.log_energy, 7)[rows] > _ACCENT_LOG_ENERGY
+    loud = loudness[rows] > _ACCENT_LOG_ENERGY
     credible = loud & (prosody.voicing[rows] > VOICED_THRESHOLD) & (height < _TALLEST_ACCENT)
     height = np.where(credible, height, -np.inf)
     chosen: list[BrowRaise] = []
