@@ -11,7 +11,7 @@ TRUSTED_SHIFT_M = (0.001, 0.003)
 """Mean shifts of the chin, metres, from which its own rotation begins to count and from which it counts fully."""
 
 RESTING_SHIFT_M = (0.0003, 0.001)
-"""Mean shifts of the chin up to which the parts rest, and from which they follow fully: a blink moves the chin's skin."""
+"""Mean shifts of the chin up to which the parts rest, and from which they follow fully: blinks move the chin's skin."""
 
 
 def fit_jaw_motion(
