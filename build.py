@@ -60,9 +60,18 @@ def run(command: list[str | Path], **options: object) -> None:
     """Runs a command in the repository and raises BuildError if it fails."""
     result = subprocess.run([str(part) for part in command], cwd=ROOT, check=False, **options)  # type: ignore[call-overload]
     if result.returncode != 0:
-        raise BuildError(
-            f"{Path(str(command[0])).name} {' '.join(map(str, command[1:4]))} ended with code {result.returncode}"
-        )
+        shown = " ".join([Path(str(command[0])).name, *map(str, command[1:4])])
+        raise BuildError(f"{shown} ended with code {result.returncode}")
+
+
+def run_blender_module(command: list[str | Path], environment: dict[str, str]) -> None:
+    """Runs a command that renders; where the bpy module itself crashes (seen once in 20 runs), tries once more."""
+    code = subprocess.run([str(part) for part in command], cwd=ROOT, env=environment, check=False).returncode
+    if code < 0:
+        print(f"Blender's module crashed (signal {-code}); trying once more", flush=True)
+        run(command, env=environment)
+    elif code != 0:
+        raise BuildError(f"animate ended with code {code}")
 
 
 def load_settings() -> dict:
@@ -180,8 +189,8 @@ def build_demo(_arguments: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "TALKHEAD_PYTHON": str(python)}
     animate: list[str | Path] = [python, "-m", "blender_talkhead", "animate", DEMO_RECORDING]
-    run([*animate, "--output", folder / "demo.blend", "--preview", folder / "preview.mp4"], env=environment)
-    run([*animate, "--preview", folder / "preview.png"], env=environment)
+    run_blender_module([*animate, "--output", folder / "demo.blend", "--preview", folder / "preview.mp4"], environment)
+    run_blender_module([*animate, "--preview", folder / "preview.png"], environment)
     for name in ("demo.blend", "preview.mp4", "preview.png"):
         if not (folder / name).is_file():
             raise BuildError(f"the demo ended without out/demo/{name}")
