@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .contract.option_types import integer_within
+
 METHODS = ("mmtalker", "facetalk", "hicode", "fg3dgs")
 SHIPPED_METHOD = "mmtalker"
 BAKE_MODES = ("basis", "per-frame", "cache")
@@ -134,15 +136,15 @@ def _add_animate_options(parser: argparse.ArgumentParser) -> None:
     add("--target", metavar="NAME", help="an object in the file, from an earlier take; without it a new head is made")
     add(
         "--vertices",
-        type=_integer_within(MIN_VERTICES, MAX_VERTICES),
+        type=integer_within(MIN_VERTICES, MAX_VERTICES),
         metavar="M",
         help=f"MMTalker: vertices of the skin, {MIN_VERTICES} to {MAX_VERTICES}",
     )
     add("--identity", metavar="NAME|SEED", help="identity of the built-in head")
     add("--bake", choices=BAKE_MODES, default="basis")
-    add("--start", type=_integer_within(MIN_START, MAX_START), default=1, metavar="FRAME", help="default 1")
+    add("--start", type=integer_within(MIN_START, MAX_START), default=1, metavar="FRAME", help="default 1")
     add("--fps", type=_frame_rate, metavar="RATE", help="frame rate of a new scene, such as 24, 25 or 29.97")
-    add("--seed", type=_integer_within(0, MAX_SEED), metavar="N")
+    add("--seed", type=integer_within(0, MAX_SEED), metavar="N")
     add("--device", choices=DEVICES, default="auto")
     add("--output", type=_path_with((".blend",)), metavar="FILE.blend")
     add("--preview", type=_path_with((".png", ".mp4")), metavar="FILE.png|FILE.mp4")
@@ -151,19 +153,6 @@ def _add_animate_options(parser: argparse.ArgumentParser) -> None:
     add("--takes", type=int, metavar="N", help="FaceTalk; not in this version")
     add("--guidance", type=float, metavar="W", help="FaceTalk; not in this version")
     add("--avatar", type=Path, metavar="DIR", help="HiCoDe and FG-3DGS; not in this version")
-
-
-def _integer_within(lowest: int, highest: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}") from None
-        if not lowest <= value <= highest:
-            raise argparse.ArgumentTypeError(f"expected {lowest} to {highest}, got {value}")
-        return value
-
-    return parse
 
 
 def _frame_rate(text: str) -> float:

@@ -23,6 +23,7 @@ from types import FrameType
 from typing import Any, NoReturn, TextIO
 
 from blender_talkhead.contract.errors import ExitCode, TalkHeadError, UsageError
+from blender_talkhead.contract.option_types import integer_within
 from torch_backend.emitter import Emitter
 from torch_backend.info import read_version
 from torch_backend.jobs import (
@@ -189,13 +190,13 @@ def _build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--corpus", type=Path, required=True, metavar="DIR")
     evaluate.add_argument("--weights", type=Path, metavar="FILE", help="default: the shipped ones")
     evaluate.add_argument("--encoder", metavar="FOLDER|NAME", help="default: the one that the weights name")
-    evaluate.add_argument("--limit", type=_integer_within(1, 10**6), default=40, metavar="N", help="utterances")
+    evaluate.add_argument("--limit", type=integer_within(1, 10**6), default=40, metavar="N", help="utterances")
     _add_machine_options(evaluate)
     corpus = add_command("corpus", "Synthesise training speech.")
     corpus.add_argument("--output", type=_target_folder, required=True, metavar="DIR")
-    corpus.add_argument("--seed", type=_integer_within(0, MAX_SEED), default=0, metavar="N")
+    corpus.add_argument("--seed", type=integer_within(0, MAX_SEED), default=0, metavar="N")
     corpus.add_argument("--minutes", type=_number_within(0.1, 1e5), metavar="N", help="in all; default: the whole plan")
-    corpus.add_argument("--processes", type=_integer_within(1, MAX_THREADS), default=1, metavar="N")
+    corpus.add_argument("--processes", type=integer_within(1, MAX_THREADS), default=1, metavar="N")
     corpus.add_argument("--allow-missing", action="store_true", help="leave out engines that are not installed")
     add_command("info", "Tell versions, devices and shipped weights.")
     for command in commands.choices.values():
@@ -209,9 +210,9 @@ def _add_animate_options(parser: argparse.ArgumentParser) -> None:
     add("audio", type=Path, metavar="AUDIO", help="recording, in any format that FFmpeg reads")
     add("--method", choices=METHODS, default="mmtalker")
     add("--output", type=_target_folder, required=True, metavar="DIR", help="result folder to write")
-    add("--vertices", type=_integer_within(MIN_VERTICES, MAX_VERTICES), metavar="M", help="of the skin")
+    add("--vertices", type=integer_within(MIN_VERTICES, MAX_VERTICES), metavar="M", help="of the skin")
     add("--identity", metavar="NAME|SEED", help="identity of the built-in head")
-    add("--seed", type=_integer_within(0, MAX_SEED), default=0, metavar="N")
+    add("--seed", type=integer_within(0, MAX_SEED), default=0, metavar="N")
     add(
         "--fps",
         type=_number_within(1, 240),
@@ -233,33 +234,20 @@ def _add_train_options(parser: argparse.ArgumentParser) -> None:
     add("--config", type=Path, metavar="TOML", help="settings; default: those of the shipped weights")
     add("--encoder", metavar="FOLDER|NAME", help="mmtalker: speech encoder; default: the shipped one")
     add("--resume", action="store_true", help="go on from the run's last checkpoint")
-    add("--steps", type=_integer_within(1, 10**9), metavar="N")
-    add("--seed", type=_integer_within(0, MAX_SEED), metavar="N")
+    add("--steps", type=integer_within(1, 10**9), metavar="N")
+    add("--seed", type=integer_within(0, MAX_SEED), metavar="N")
     _add_machine_options(parser)
 
 
 def _add_machine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=DEVICES, default="auto")
-    parser.add_argument("--threads", type=_integer_within(1, MAX_THREADS), metavar="N")
+    parser.add_argument("--threads", type=integer_within(1, MAX_THREADS), metavar="N")
 
 
 def _target_folder(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("expected a folder name, got an empty one")
     return Path(os.path.abspath(text))  # noqa: PTH100 - drops ".." without following links
-
-
-def _integer_within(lowest: int, highest: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}") from None
-        if not lowest <= value <= highest:
-            raise argparse.ArgumentTypeError(f"expected {lowest} to {highest}, got {value}")
-        return value
-
-    return parse
 
 
 def _number_within(lowest: float, highest: float) -> Callable[[str], float]:
