@@ -227,21 +227,37 @@ def run_tests(arguments: argparse.Namespace) -> None:
         raise BuildError("tests failed: " + ", ".join(failures))
 
 
-def stage_extension(folder: Path) -> None:
-    """Copies what ships into `folder`; the source tree is never edited."""
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
-    names = [name for name in tracked.stdout.split("\0") if name] if tracked.returncode == 0 else []
-    if not names:
-        names = [str(p.relative_to(ROOT)) for package in EXTENSION_PACKAGES for p in (ROOT / package).rglob("*")]
-    for name in names:
-        path = ROOT / name
-        if name.split("/")[0] in EXTENSION_PACKAGES and path.is_file() and path.suffix != ".pyc":
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
-    for name in ("blender_manifest.toml", "LICENSE"):
-        shutil.copyfile(ROOT / name, folder / name)
-    (folder / "__init__.py").write_text(GENERATED_INIT, encoding="utf-8")
+def shipped_files() -> list[str]:
+    """Repository paths of both packages, sorted: what git tracks, and new files that it does not ignore."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *EXTENSION_PACKAGES]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    names = [name for name in listed.stdout.split("\0") if name] if listed.returncode == 0 else []
+    if not names:  # an unpacked source archive
+        found = [path for package in EXTENSION_PACKAGES for path in (ROOT / package).rglob("*")]
+        names = [path.relative_to(ROOT).as_posix() for path in found]
+    return sorted({name for name in names if (ROOT / name).is_file() and not name.endswith((".pyc", ".pyo"))})
+
+
+def extension_contents() -> dict[str, bytes]:
+    """Every file of the extension: zip path -> bytes, sorted. The source tree is never edited."""
+    contents = {name: (ROOT / name).read_bytes() for name in (*shipped_files(), "blender_manifest.toml", "LICENSE")}
+    contents["__init__.py"] = GENERATED_INIT.encode()
+    return dict(sorted(contents.items()))
+
+
+def write_extension_zip(target: Path) -> Path:
+    """Writes the extension's zip; the same tree gives the same bytes (sorted names, one date, one set of permissions)."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".part")
+    with zipfile.ZipFile(partial, "w") as archive:
+        for name, data in extension_contents().items():
+            entry = zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0))
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.create_system = 3  # Unix, whichever system packs: the permissions below are read as such
+            entry.external_attr = 0o100644 << 16
+            archive.writestr(entry, data, compresslevel=9)
+    partial.replace(target)
+    return target
 
 
 def validate_extension(python: Path, path: Path) -> None:
@@ -257,36 +273,24 @@ def validate_extension(python: Path, path: Path) -> None:
 def package_extension(_arguments: argparse.Namespace) -> None:
     """Writes out/talkhead-VERSION.zip and validates it."""
     python = main_environment(with_tests=False)
-    target = OUT / f"talkhead-{load_manifest()['version']}.zip"
-    target.parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as temporary:
-        staged = Path(temporary) / "talkhead"
-        staged.mkdir()
-        stage_extension(staged)
-        partial = target.with_suffix(".part")
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-            for path in sorted(staged.rglob("*")):
-                if path.is_file():
-                    # fixed times: the same tree gives the same zip
-                    entry = zipfile.ZipInfo(str(path.relative_to(staged)), (2020, 1, 1, 0, 0, 0))
-                    entry.compress_type = zipfile.ZIP_DEFLATED
-                    entry.external_attr = 0o644 << 16
-                    archive.writestr(entry, path.read_bytes())
-        partial.replace(target)
+    target = write_extension_zip(OUT / f"talkhead-{load_manifest()['version']}.zip")
     validate_extension(python, target)
+    with zipfile.ZipFile(target) as archive:
+        entries = archive.infolist()
     digest = hashlib.sha256(target.read_bytes()).hexdigest()
-    print(f"{target.relative_to(ROOT)}  {target.stat().st_size / 1e6:.1f} MB  sha256 {digest}")
+    unpacked = sum(entry.file_size for entry in entries) / 1e6
+    print(f"{target.relative_to(ROOT)}  {target.stat().st_size / 1e6:.1f} MB, {len(entries)} files, {unpacked:.1f} MB")
+    print(f"sha256 {digest}")
 
 
 def check(_arguments: argparse.Namespace) -> None:
-    """Lints, checks formatting and types, and validates the manifest."""
+    """Lints, checks formatting and types, and validates the extension's zip."""
     python = main_environment(with_tests=True)
     run([python, "-m", "ruff", "check", "."])
     run([python, "-m", "ruff", "format", "--check", "."])
     run([python, "-m", "mypy"])
     with tempfile.TemporaryDirectory() as temporary:
-        stage_extension(Path(temporary))
-        validate_extension(python, Path(temporary))
+        validate_extension(python, write_extension_zip(Path(temporary) / "talkhead.zip"))
 
 
 def main() -> int:
