@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..compat import clear_shape_keys
+from ..facial.motion_basis import MotionBasis
 from ..facial.timing import resample_positions
 from ..scene.actions import new_action, write_fcurve
-from .motion_basis import MotionBasis
 from .scene_frames import SceneFrames, split_positions
 
 BASIS_KEY = "Basis"

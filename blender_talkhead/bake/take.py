@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from ..contract.errors import BadInputError
 from ..contract.motion_clip import MotionClip
+from ..facial.motion_basis import fit_motion_basis
 from ..scene.actions import new_action
 from ..scene.coordinates import to_blender_axes
 from ..scene.mesh import create_head_object, read_polygon_vertices, read_rest_positions, write_vertex_groups
 from ..scene.timeline import MAX_SCENE_FRAME, scene_rate
 from .mesh_cache import attach_cache, detach_cache, write_point_cache
-from .motion_basis import fit_motion_basis
 from .provenance import describe_take, read_provenance, take_action, write_provenance
 from .scene_frames import SceneFrames
 from .shape_keys import foreign_keys, remove_own_keys, write_basis_keys, write_frame_keys
@@ -99,7 +99,8 @@ def bake_take(
     details: dict[str, Any] = {"mode": settings.mode, "start": settings.start, "scene_rate": rate}
     num_keys, error_mm = 0, 0.0
     if settings.mode == "basis":
-        basis = fit_motion_basis(SceneFrames(clip, None), rest, settings.error_limit_mm / 1000.0, report)
+        own, limit_m = SceneFrames(clip, None), settings.error_limit_mm / 1000.0
+        basis = fit_motion_basis(len(own), own.read, rest, limit_m, report)
         num_keys, error_mm = len(basis.shapes), basis.max_error_m * 1000.0
         if num_keys > _MANY_KEYS:
             logger.warning("the motion needs %d shape keys and may play slowly; --bake cache is faster", num_keys)

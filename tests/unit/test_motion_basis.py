@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from blender_talkhead.bake import motion_basis, scene_frames
-from blender_talkhead.bake.motion_basis import fit_motion_basis
+from blender_talkhead.bake import scene_frames
 from blender_talkhead.bake.scene_frames import SceneFrames
 from blender_talkhead.contract.errors import BackendError
 from blender_talkhead.contract.motion_clip import MotionClip, load_motion_clip
+from blender_talkhead.facial import motion_basis
+from blender_talkhead.facial.motion_basis import MotionBasis, fit_motion_basis
 from blender_talkhead.scene.coordinates import to_backend_axes, to_blender_axes
 from tests.synthetic_clip import make_offsets, make_template, write_synthetic_clip
 
@@ -24,6 +26,12 @@ def clip(tmp_path: Path) -> MotionClip:
 def with_offsets(clip: MotionClip, offsets: np.ndarray) -> MotionClip:
     info = type(clip.info)(**{**clip.info.__dict__, "num_frames": len(offsets)})
     return MotionClip(**{**clip.__dict__, "vertex_offsets": offsets.astype(np.float32), "info": info})
+
+
+def fit(clip: MotionClip, limit: float, report: Callable[[float], None] = lambda fraction: None) -> MotionBasis:
+    """The basis in Blender's axes, at the clip's own rate."""
+    frames = SceneFrames(clip, None)
+    return fit_motion_basis(len(frames), frames.read, to_blender_axes(clip.template_vertices), limit, report)
 
 
 def test_axes_by_hand_and_round_trip() -> None:
@@ -61,19 +69,16 @@ def test_damaged_offsets_are_a_backend_error(clip: MotionClip) -> None:
 def test_a_motion_of_known_rank_gets_that_many_shapes(
     clip: MotionClip, chunk_frames: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scene_frames, "CHUNK_BYTES", chunk_frames * 12 * clip.num_vertices)
+    monkeypatch.setattr(motion_basis, "CHUNK_BYTES", chunk_frames * 12 * clip.num_vertices)
     generator = np.random.default_rng(5)
     offsets = np.einsum("tk,kvc->tvc", generator.normal(size=(61, 5)), generator.normal(size=(5, 457, 3))) * 1e-3
-    rest = to_blender_axes(clip.template_vertices)
-    basis = fit_motion_basis(SceneFrames(with_offsets(clip, offsets), None), rest, 2e-6)
+    basis = fit(with_offsets(clip, offsets), 2e-6)
     assert basis.shapes.shape == (5, 457, 3) and basis.weights.shape == (61, 5)
 
 
 @pytest.mark.parametrize("limit", [1e-3, 1e-4, 2e-5, 2e-6])
 def test_the_limit_holds_for_every_vertex_and_frame(clip: MotionClip, limit: float) -> None:
-    rest = to_blender_axes(clip.template_vertices)
-    frames = SceneFrames(clip, None)
-    basis = fit_motion_basis(frames, rest, limit)
+    basis = fit(clip, limit)
     rebuilt = np.einsum("tk,kvc->tvc", basis.weights.astype(np.float64), basis.shapes)
     error = np.linalg.norm(rebuilt - to_blender_axes(np.asarray(clip.vertex_offsets)), axis=2).max()
     assert error <= limit * 1.001
@@ -82,7 +87,7 @@ def test_the_limit_holds_for_every_vertex_and_frame(clip: MotionClip, limit: flo
 
 
 def test_about_as_few_shapes_as_the_full_decomposition(clip: MotionClip, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scene_frames, "CHUNK_BYTES", 8 * 12 * clip.num_vertices)
+    monkeypatch.setattr(motion_basis, "CHUNK_BYTES", 8 * 12 * clip.num_vertices)
     limit = 2e-5
     flat = np.asarray(clip.vertex_offsets, np.float64).reshape(61, -1)
     left, values, right = np.linalg.svd(flat, full_matrices=False)
@@ -90,27 +95,29 @@ def test_about_as_few_shapes_as_the_full_decomposition(clip: MotionClip, monkeyp
         residual = flat - (left[:, :best] * values[:best]) @ right[:best]
         if np.linalg.norm(residual.reshape(61, -1, 3), axis=2).max() <= limit:
             break
-    basis = fit_motion_basis(SceneFrames(clip, None), to_blender_axes(clip.template_vertices), limit)
+    basis = fit(clip, limit)
     assert len(basis.shapes) <= best + 1
 
 
 def test_no_motion_gives_one_shape_of_zeros(clip: MotionClip) -> None:
     still = with_offsets(clip, np.zeros((9, 457, 3)))
-    basis = fit_motion_basis(SceneFrames(still, None), to_blender_axes(clip.template_vertices), 2e-5)
+    basis = fit(still, 2e-5)
     assert basis.shapes.shape == (1, 457, 3) and not basis.shapes.any() and not basis.weights.any()
 
 
 def test_an_impossible_limit_is_refused(clip: MotionClip) -> None:
     with pytest.raises(ValueError, match="too small"):
-        fit_motion_basis(SceneFrames(clip, None), to_blender_axes(clip.template_vertices), 1e-12)
+        fit(clip, 1e-12)
+    with pytest.raises(ValueError, match="at least 1 frame"):
+        fit_motion_basis(0, clip.read_offsets, clip.template_vertices, 2e-5)
     with pytest.raises(ValueError, match="above 0"):
-        fit_motion_basis(SceneFrames(clip, None), to_blender_axes(clip.template_vertices), 0.0)
+        fit(clip, 0.0)
 
 
 def test_progress_rises_to_one(clip: MotionClip, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scene_frames, "CHUNK_BYTES", 8 * 12 * clip.num_vertices)
+    monkeypatch.setattr(motion_basis, "CHUNK_BYTES", 8 * 12 * clip.num_vertices)
     seen: list[float] = []
-    fit_motion_basis(SceneFrames(clip, None), to_blender_axes(clip.template_vertices), 2e-5, seen.append)
+    fit(clip, 2e-5, seen.append)
     assert seen == sorted(seen) and seen[-1] == 1.0
 
 
@@ -118,12 +125,13 @@ def test_long_clips_take_little_memory(tmp_path: Path, monkeypatch: pytest.Monke
     import tracemalloc
 
     monkeypatch.setattr(scene_frames, "CHUNK_BYTES", 1_000_000)
+    monkeypatch.setattr(motion_basis, "CHUNK_BYTES", 1_000_000)
     clip = load_motion_clip(write_synthetic_clip(tmp_path / "clip", num_frames=4000))  # 22 MB
     tracemalloc.start()
     for _ in SceneFrames(clip, 24.0).chunks():
         pass
     reading = tracemalloc.get_traced_memory()[1]
-    basis = motion_basis.fit_motion_basis(SceneFrames(clip, None), to_blender_axes(clip.template_vertices), 2e-5)
+    basis = fit(clip, 2e-5)
     fitting = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert basis.max_error_m <= 2e-5

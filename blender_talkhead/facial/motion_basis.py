@@ -7,16 +7,16 @@ Blender evaluates shape keys with.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .scene_frames import SceneFrames
-
 FloatArray = NDArray[np.float32]
 
+CHUNK_BYTES = 24 * 1024 * 1024
+"""Size of one piece of vertex offsets; a few copies of it are alive at a time."""
 _COLLECTING_PART = 0.25
 """Part of the error limit that the collected shapes may miss before any is dropped."""
 _ROWS_AT_ONCE = 16
@@ -29,15 +29,34 @@ class MotionBasis:
     """A motion as weighted shapes: offsets[t] = sum over k of weights[t, k] * shapes[k]."""
 
     shapes: FloatArray
-    """(K, V, 3) displacements at weight 1, metres, Blender's axes, most important first."""
+    """(K, V, 3) displacements at weight 1, metres, in the axes of the motion, most important first."""
     weights: FloatArray
     """(T, K) weights within -1..1, one row a frame of the clip."""
     max_error_m: float
     """Largest distance of any vertex in any frame from the clip, measured; metres."""
 
 
+class _Motion:
+    """The frames of a motion, read again and again in pieces."""
+
+    def __init__(self, num_frames: int, num_vertices: int, read: Callable[[int, int], FloatArray]) -> None:
+        self.num_frames = num_frames
+        self.num_vertices = num_vertices
+        self.read = read
+
+    def __len__(self) -> int:
+        return self.num_frames
+
+    def chunks(self) -> Iterator[tuple[int, FloatArray]]:
+        """Yield (first frame, offsets (n, V, 3)) over all frames."""
+        size = max(1, CHUNK_BYTES // (12 * self.num_vertices))
+        for first in range(0, self.num_frames, size):
+            yield first, self.read(first, min(first + size, self.num_frames))
+
+
 def fit_motion_basis(
-    frames: SceneFrames,
+    num_frames: int,
+    read_offsets: Callable[[int, int], FloatArray],
     rest: FloatArray,
     error_limit_m: float,
     report: Callable[[float], None] = lambda fraction: None,
@@ -45,8 +64,11 @@ def fit_motion_basis(
     """Find the shapes and weights of a motion.
 
     Args:
-        frames: the clip at its own frame rate. (A linear interpolation in time stays within the same error.)
-        rest: (V, 3) rest positions, Blender's axes: shape keys store positions, so their rounding counts.
+        num_frames: T, frames of the motion at its own frame rate. (A linear interpolation in time stays within the
+            same error.)
+        read_offsets: `read_offsets(first, stop)` gives the frames first..stop-1 as (stop - first, V, 3) displacements
+            from the rest positions, metres; every frame is read a few times.
+        rest: (V, 3) rest positions, metres, in the same axes: shape keys store positions, so their rounding counts.
         error_limit_m: largest distance that any vertex may have from the clip, metres.
         report: called with the done fraction, 0..1.
 
@@ -54,10 +76,13 @@ def fit_motion_basis(
         The basis; its `max_error_m` is at most `error_limit_m`. A motion of nothing gives one shape of zeros.
 
     Raises:
-        ValueError: the limit is not above 0, or so small that float32 positions cannot keep it.
+        ValueError: there are no frames, the limit is not above 0, or so small that float32 positions cannot keep it.
     """
+    if num_frames < 1:
+        raise ValueError(f"expected a motion of at least 1 frame, got {num_frames}")
     if not error_limit_m > 0:
         raise ValueError(f"error_limit_m must be above 0, got {error_limit_m}")
+    frames = _Motion(num_frames, len(rest), read_offsets)
     collected = _collect_shapes(frames, _COLLECTING_PART * error_limit_m, lambda done: report(0.4 * done))
     if len(collected) == 0:
         zeros = np.zeros((1, frames.num_vertices, 3), np.float32)
@@ -97,7 +122,7 @@ def _vertex_errors(residual: FloatArray) -> NDArray[np.float32]:
     return largest
 
 
-def _collect_shapes(frames: SceneFrames, limit: float, report: Callable[[float], None]) -> FloatArray:
+def _collect_shapes(frames: _Motion, limit: float, report: Callable[[float], None]) -> FloatArray:
     """Return orthonormal rows (K, 3V) that explain every frame within `limit`, piece by piece."""
     basis = np.zeros((0, 3 * frames.num_vertices), np.float32)
     for first, chunk in frames.chunks():
@@ -160,7 +185,7 @@ def _as_stored(shapes: FloatArray, rest: FloatArray) -> FloatArray:
 
 
 def _smallest_count(
-    frames: SceneFrames,
+    frames: _Motion,
     shapes: FloatArray,
     weights: FloatArray,
     candidates: NDArray[np.int64],
@@ -177,7 +202,7 @@ def _smallest_count(
     return needed
 
 
-def _frame_errors(frames: SceneFrames, shapes: FloatArray, weights: FloatArray) -> NDArray[np.float32]:
+def _frame_errors(frames: _Motion, shapes: FloatArray, weights: FloatArray) -> NDArray[np.float32]:
     """Return the largest vertex distance of each frame between the clip and its weighted shapes."""
     errors = [
         _vertex_errors(_flat(chunk) - weights[first : first + len(chunk)] @ shapes) for first, chunk in frames.chunks()
@@ -185,9 +210,7 @@ def _frame_errors(frames: SceneFrames, shapes: FloatArray, weights: FloatArray) 
     return np.concatenate(errors)
 
 
-def _verified(
-    frames: SceneFrames, rest: FloatArray, shapes: FloatArray, weights: FloatArray, limit: float
-) -> MotionBasis:
+def _verified(frames: _Motion, rest: FloatArray, shapes: FloatArray, weights: FloatArray, limit: float) -> MotionBasis:
     stored = _as_stored(shapes.reshape(len(shapes), -1), rest)
     error = float(_frame_errors(frames, stored, weights).max())
     if error > limit:
