@@ -5,6 +5,7 @@ python -m torch_backend train mmtalker --corpus DIR --output DIR
 python -m torch_backend evaluate --corpus DIR
 python -m torch_backend corpus --output DIR --seed N
 python -m torch_backend info
+python -m torch_backend serve
 """
 
 from __future__ import annotations
@@ -14,37 +15,33 @@ import contextlib
 import logging
 import math
 import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn, TextIO
 
-from blender_talkhead.contract.errors import ExitCode, TalkHeadError, UsageError
-from blender_talkhead.contract.option_types import integer_within
-from torch_backend.emitter import Emitter
-from torch_backend.info import read_version
-from torch_backend.jobs import (
+from blender_talkhead.contract.errors import ExitCode, UsageError
+from blender_talkhead.contract.jobs import (
     DEVICES,
     MAX_SEED,
+    MAX_THREADS,
     MAX_VERTICES,
     METHODS,
     MIN_VERTICES,
     PRECISIONS,
-    TRAINED_MODELS,
     AnimateJob,
-    CorpusJob,
-    EvaluateJob,
     InfoJob,
-    Job,
-    TrainJob,
 )
+from blender_talkhead.contract.option_types import integer_within
+from torch_backend.emitter import Emitter
+from torch_backend.failures import explain_failure
+from torch_backend.info import describe_backend, read_version
+from torch_backend.jobs import TRAINED_MODELS, CorpusJob, EvaluateJob, ServeJob, TrainJob
+from torch_backend.signals import signals_interrupt
+
+Job = AnimateJob | TrainJob | EvaluateJob | CorpusJob | InfoJob | ServeJob
 
 logger = logging.getLogger(__name__)
-
-MAX_THREADS = 1024
 
 
 def main(arguments: Sequence[str] | None = None, output: TextIO | None = None, log: TextIO | None = None) -> int:
@@ -59,21 +56,13 @@ def main(arguments: Sequence[str] | None = None, output: TextIO | None = None, l
         The exit code (blender_talkhead.contract.errors.ExitCode).
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    emitter = Emitter("--json" in arguments, output, log)
+    emitter = Emitter("--json" in arguments or "serve" in arguments[:1], output, log)
     try:
-        with _signals_interrupt():
-            return _run(arguments, emitter, log)
-    except TalkHeadError as error:
+        with signals_interrupt():
+            return _run(arguments, emitter, output, log)
+    except (Exception, KeyboardInterrupt) as error:
         logger.debug("the run failed", exc_info=True)
-        return _fail(emitter, error.exit_code, str(error))
-    except (KeyboardInterrupt, BrokenPipeError):
-        return _fail(emitter, ExitCode.CANCELLED, "cancelled")
-    except MemoryError:
-        return _fail(emitter, ExitCode.FAILED, "not enough memory: close other programs, or choose fewer --vertices")
-    except Exception as error:
-        logger.debug("the run failed", exc_info=True)
-        text = f"unexpected error, {type(error).__name__}: {error}"
-        return _fail(emitter, ExitCode.FAILED, f"{text.splitlines()[0][:500]} (--verbose logs the details)")
+        return _fail(emitter, *explain_failure(error))
 
 
 def parse_job(arguments: Sequence[str]) -> tuple[Job, argparse.Namespace]:
@@ -91,21 +80,24 @@ def parse_job(arguments: Sequence[str]) -> tuple[Job, argparse.Namespace]:
         "evaluate": EvaluateJob,
         "corpus": CorpusJob,
         "info": InfoJob,
+        "serve": ServeJob,
     }[values.command]
     return job_class(**fields), values
 
 
-def _run(arguments: list[str], emitter: Emitter, log: TextIO | None) -> int:
+def _run(arguments: list[str], emitter: Emitter, output: TextIO | None, log: TextIO | None) -> int:
     try:
         job, values = parse_job(arguments)
     except SystemExit:  # --help
         return ExitCode.DONE
     _start_logging(values.verbose, log)
     if isinstance(job, InfoJob):
-        from torch_backend.info import describe_backend
-
         emitter.report(describe_backend(values.json))
         return ExitCode.DONE
+    if isinstance(job, ServeJob):
+        from torch_backend.worker import Worker, take_stdin
+
+        return Worker(take_stdin(), sys.stdout if output is None else output, log, job).run()
     from torch_backend import handlers
 
     if isinstance(job, EvaluateJob):
@@ -146,29 +138,6 @@ def _start_logging(verbose: bool, log: TextIO | None) -> None:
     logging.captureWarnings(True)
 
 
-@contextlib.contextmanager
-def _signals_interrupt() -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM raise KeyboardInterrupt; later ones must not disturb the cleaning up."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
-    numbers = [getattr(signal, name) for name in names]
-
-    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-        del number, frame
-        for each in numbers:
-            signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 class _Parser(argparse.ArgumentParser):
     """Raises UsageError in place of ending the process, so that --json callers get a message too."""
 
@@ -199,6 +168,11 @@ def _build_parser() -> argparse.ArgumentParser:
     corpus.add_argument("--processes", type=integer_within(1, MAX_THREADS), default=1, metavar="N")
     corpus.add_argument("--allow-missing", action="store_true", help="leave out engines that are not installed")
     add_command("info", "Tell versions, devices and shipped weights.")
+    serve = add_command("serve", "Be a worker: do jobs from stdin, one after another (docs/protocol.md).")
+    add_seconds: Callable[..., Any] = serve.add_argument
+    seconds = _number_within(0.0, 1e6)
+    add_seconds("--idle-seconds", type=seconds, default=120.0, metavar="N", help="then let go of models")
+    add_seconds("--exit-after-idle-seconds", type=seconds, default=1800.0, metavar="N", help="then end")
     for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="one JSON object a line on stdout (docs/protocol.md)")
         command.add_argument("--verbose", action="store_true", help="log details to stderr")

@@ -14,12 +14,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blender_talkhead.contract.errors import BackendError, BadInputError, OutputError, TalkHeadError, UsageError
+from blender_talkhead.contract.errors import BackendError, BadInputError, OutputError, UsageError
+from blender_talkhead.contract.jobs import AnimateJob
 from blender_talkhead.contract.motion_clip import KIND, ClipTemplate, MotionClipWriter
 from blender_talkhead.contract.result import RESULT_FILE, ResultInfo
 from torch_backend.emitter import Emitter
 from torch_backend.info import import_torch, read_version, resolve_device
-from torch_backend.jobs import AnimateJob, CorpusJob, EvaluateJob, TrainJob
+from torch_backend.jobs import CorpusJob, EvaluateJob, TrainJob
+from torch_backend.model_cache import ModelCache, model_key
 
 if TYPE_CHECKING:
     from torch_backend.audio.loading import DecodedAudio
@@ -35,8 +37,13 @@ _HEADROOM_BYTES = 32 * 1024 * 1024
 _READ, _LOADED, _ANIMATED = 0.03, 0.08, 0.99
 
 
-def animate(job: AnimateJob, emitter: Emitter) -> Path:
+def animate(job: AnimateJob, emitter: Emitter, models: ModelCache | None = None) -> Path:
     """Turn a recording into a motion_clip folder.
+
+    Args:
+        job: what to do.
+        emitter: told the progress.
+        models: where models are kept for the next job; None loads them for this job alone.
 
     Returns:
         The folder.
@@ -53,10 +60,9 @@ def animate(job: AnimateJob, emitter: Emitter) -> Path:
         try:
             emitter.phase("loading the model", _READ, _LOADED)
             device = _prepare_torch(job.device, job.threads, job.seed)
-            predictor, plan = _load_mmtalker(job, device)
+            emitter.check()
+            predictor, plan = _load_mmtalker(job, device) if models is None else _load_warm(job, device, models)
             _write_clip(job, predictor, plan, audio, emitter)
-        except RuntimeError as error:
-            raise _explain_runtime_error(error) from error
         finally:
             del audio  # closes the file before its folder goes
     return job.output
@@ -101,8 +107,6 @@ def train(job: TrainJob, emitter: Emitter) -> Path:
         raise BadInputError(str(error)) from error
     except OSError as error:
         raise OutputError(f"the run in {job.output} failed: {error.strerror or error}") from error
-    except RuntimeError as error:
-        raise _explain_runtime_error(error) from error
     return job.output
 
 
@@ -182,18 +186,36 @@ def _read_audio(path: Path, folder: Path, report: Callable[[float], None]) -> De
 
 def _load_mmtalker(job: AnimateJob, device: str) -> tuple[MMTalkerPredictor, MMTalkerPlan]:
     """The model, and the mesh of the clip."""
+    predictor = _load_predictor(job, device)
+    return predictor, predictor.plan(job.vertices, job.identity, job.seed)
+
+
+def _load_warm(job: AnimateJob, device: str, models: ModelCache) -> tuple[MMTalkerPredictor, MMTalkerPlan]:
+    """The model and the mesh of the clip, both kept for later jobs."""
+    _require_identity(job.identity)
+    key = model_key(job, device)
+    predictor, plans = models.get(key, lambda: (_load_predictor(job, device), ModelCache()))
+    mesh_key = (job.vertices, job.identity, job.seed)
+    return predictor, plans.get(mesh_key, lambda: predictor.plan(job.vertices, job.identity, job.seed))
+
+
+def _load_predictor(job: AnimateJob, device: str) -> MMTalkerPredictor:
     from torch_backend.audio.speech_encoder import load_speech_encoder
-    from torch_backend.head.identity import resolve_identity
     from torch_backend.inference.mmtalker import MMTalkerPredictor
 
-    if job.identity is not None:
+    _require_identity(job.identity)
+    encoder = None if job.encoder is None else load_speech_encoder(job.encoder, device)
+    return MMTalkerPredictor.load(job.weights, encoder, device, job.precision)
+
+
+def _require_identity(identity: str | None) -> None:
+    from torch_backend.head.identity import resolve_identity
+
+    if identity is not None:
         try:
-            resolve_identity(job.identity)
+            resolve_identity(identity)
         except (ValueError, KeyError) as error:
             raise UsageError(f"--identity: {error}") from error
-    encoder = None if job.encoder is None else load_speech_encoder(job.encoder, device)
-    predictor = MMTalkerPredictor.load(job.weights, encoder, device, job.precision)
-    return predictor, predictor.plan(job.vertices, job.identity, job.seed)
 
 
 def _write_clip(
@@ -248,14 +270,6 @@ def _prepare_torch(device: str, threads: int | None, seed: int) -> str:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     return resolved
-
-
-def _explain_runtime_error(error: RuntimeError) -> TalkHeadError:
-    """An error of torch as one that a user can act on."""
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if "out of memory" in str(error) or "can't allocate memory" in str(error):
-        return TalkHeadError(f"not enough memory on the device: use --device cpu or fewer --vertices ({text[:200]})")
-    return TalkHeadError(f"unexpected error, {type(error).__name__}: {text[:400]} (--verbose logs the details)")
 
 
 def _require_result_place(output: Path) -> None:

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from blender_talkhead.contract.errors import BackendError
+from blender_talkhead.contract.jobs import METHODS
 from blender_talkhead.contract.messages import PROTOCOL_VERSION
 from blender_talkhead.contract.result import FORMAT_VERSION
-from torch_backend.jobs import METHODS
 
 WEIGHTS_FOLDER = Path(__file__).resolve().parent / "weights"
 _MANIFEST = Path(__file__).resolve().parents[1] / "blender_manifest.toml"
 _PACKAGES = ("torch", "numpy", "scipy", "libigl", "av", "soundfile", "transformers", "accelerate", "safetensors")
 _SOUND_CODECS = ("aac", "alac", "flac", "mp3", "opus", "pcm_f32le", "pcm_s16le", "pcm_s24le", "vorbis")
-_TORCH_REMEDY = (
+PACKAGES_REMEDY = (
     "Point TALKHEAD_PYTHON (or the add-on's preferences) to a Python with the backend's packages; "
     "`python3 build.py demo` makes one in .venv."
 )
@@ -44,7 +44,7 @@ def import_torch() -> Any:
     try:
         import torch
     except (ImportError, OSError) as error:
-        raise BackendError(f"{sys.executable} cannot import torch ({error}). {_TORCH_REMEDY}") from error
+        raise BackendError(f"{sys.executable} cannot import torch ({error}). {PACKAGES_REMEDY}") from error
     return torch
 
 

@@ -1,45 +1,13 @@
-"""What a run of the backend is asked to do: one frozen dataclass a command (no torch)."""
+"""Jobs of the command line alone: those that the add-on asks for are in blender_talkhead.contract.jobs (no torch)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-Device = Literal["auto", "cpu", "cuda", "mps"]
-Precision = Literal["auto", "float32", "bfloat16"]
+from blender_talkhead.contract.jobs import Device
 
-METHODS = ("mmtalker",)
 TRAINED_MODELS = ("mmtalker", "phone_encoder")
-DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("auto", "float32", "bfloat16")
-MIN_VERTICES, MAX_VERTICES = 500, 50_000
-MAX_SEED = 2**32 - 1
-
-
-@dataclass(frozen=True)
-class AnimateJob:
-    """Turn a recording into a result folder."""
-
-    audio: Path
-    output: Path
-    """The result folder; replaced when it is an older result."""
-    method: str = "mmtalker"
-    vertices: int | None = None
-    """Vertices of the skin; None is the built-in head's own mesh."""
-    identity: str | None = None
-    """Name or seed of an identity of the built-in head; None is the mean head."""
-    seed: int = 0
-    device: Device = "auto"
-    precision: Precision = "auto"
-    threads: int | None = None
-    """Processor threads; None leaves it to torch."""
-    weights: Path | None = None
-    """Another checkpoint than the shipped one."""
-    encoder: str | None = None
-    """Speech encoder: a folder, a file or a name; None is the one that the weights name."""
-    scene_frame_rate: float | None = None
-    """The scene's rate, noted in the result; the clip keeps the method's rate."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +56,10 @@ class CorpusJob:
 
 
 @dataclass(frozen=True)
-class InfoJob:
-    """Tell versions, devices and shipped weights."""
+class ServeJob:
+    """Be a worker: do jobs from stdin, one after another, until it ends."""
 
-
-Job = AnimateJob | TrainJob | EvaluateJob | CorpusJob | InfoJob
+    idle_seconds: float = 120.0
+    """Without a job for this long, models are let go."""
+    exit_after_idle_seconds: float = 1800.0
+    """Without a job for this long, the process ends."""

@@ -9,14 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blender_talkhead.contract.errors import BackendError
+from blender_talkhead.contract.jobs import InfoJob
 from blender_talkhead.contract.messages import (
-    PROTOCOL_VERSION,
+    CancelMessage,
     DoneMessage,
     ErrorMessage,
     HelloMessage,
+    InfoMessage,
+    JobMessage,
     ProgressMessage,
+    ReleasedMessage,
+    ShutdownMessage,
     WarningMessage,
     decode_message,
+    decode_request,
     encode_message,
 )
 from blender_talkhead.contract.result import ResultInfo
@@ -25,14 +31,16 @@ from blender_talkhead.contract.result import ResultInfo
 @pytest.mark.parametrize(
     ("message", "content"),
     [
-        (HelloMessage(), {"type": "hello", "protocol_version": PROTOCOL_VERSION, "talkhead_version": ""}),
+        (HelloMessage(pid=7), {"type": "hello", "protocol_version": 2, "talkhead_version": "", "pid": 7}),
         (
-            ProgressMessage("listening", 0.25, 3.5),
-            {"type": "progress", "phase": "listening", "fraction": 0.25, "seconds_left": 3.5},
+            ProgressMessage("listening", 0.25, 3.5, "a"),
+            {"type": "progress", "phase": "listening", "fraction": 0.25, "seconds_left": 3.5, "job": "a"},
         ),
-        (WarningMessage("quiet"), {"type": "warning", "text": "quiet"}),
-        (ErrorMessage(3, "no sound"), {"type": "error", "exit_code": 3, "text": "no sound"}),
-        (DoneMessage("/a b/ü"), {"type": "done", "folder": "/a b/ü"}),
+        (WarningMessage("quiet"), {"type": "warning", "text": "quiet", "job": ""}),
+        (ErrorMessage(3, "no sound", "a"), {"type": "error", "exit_code": 3, "text": "no sound", "job": "a"}),
+        (DoneMessage("/a b/ü", "a"), {"type": "done", "folder": "/a b/ü", "job": "a"}),
+        (InfoMessage({"devices": []}, "a"), {"type": "info", "facts": {"devices": []}, "job": "a"}),
+        (ReleasedMessage(), {"type": "released"}),
     ],
 )
 def test_wire_format_and_round_trip(message, content) -> None:
@@ -48,6 +56,28 @@ def test_any_progress_survives_in_one_line(phase: str, fraction: float, seconds_
     line = encode_message(message)
     assert len(line.splitlines()) == 1
     assert decode_message(line) == message
+
+
+@pytest.mark.parametrize(
+    ("request_", "content"),
+    [
+        (JobMessage("a", InfoJob()), {"type": "job", "id": "a", "job": {"type": "info"}}),
+        (CancelMessage("a"), {"type": "cancel", "id": "a"}),
+        (ShutdownMessage(), {"type": "shutdown"}),
+    ],
+)
+def test_wire_format_of_requests(request_, content) -> None:
+    line = encode_message(request_)
+    assert "\n" not in line
+    assert json.loads(line) == content
+    assert decode_request(line) == request_
+
+
+def test_directions_are_apart() -> None:
+    with pytest.raises(ValueError, match="cancel"):
+        decode_message('{"type": "cancel", "id": "a"}')
+    with pytest.raises(ValueError, match="done"):
+        decode_request('{"type": "done", "folder": ""}')
 
 
 def test_unknown_fields_are_ignored() -> None:
@@ -67,11 +97,19 @@ def test_unknown_fields_are_ignored() -> None:
         '{"type": "error", "exit_code": "3", "text": "a"}',
         '{"type": "error", "exit_code": true, "text": "a"}',
         '{"type": "progress", "phase": "a", "fraction": null}',
+        '{"type": "progress", "phase": "a", "fraction": NaN}',
+        '{"type": "job", "id": "", "job": {"type": "info"}}',
+        '{"type": "job", "id": "a", "job": "info"}',
+        '{"type": "job", "id": "a", "job": {"type": "sing"}}',
+        '{"type": "job", "job": {"type": "info"}}',
+        '{"type": "cancel"}',
+        "[" * 100_000,
     ],
 )
 def test_anything_else_is_a_value_error(line: str) -> None:
-    with pytest.raises(ValueError):
-        decode_message(line)
+    for decode in (decode_message, decode_request):
+        with pytest.raises(ValueError):
+            decode(line)
 
 
 def test_result_info_round_trip_and_stable_text() -> None:

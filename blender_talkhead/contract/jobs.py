@@ -1,0 +1,180 @@
+"""Jobs: what the add-on asks the backend's worker to do. A closed set; each crosses the boundary as a JSON object."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from .errors import UsageError
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+METHODS = ("mmtalker",)
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "float32", "bfloat16")
+MIN_VERTICES, MAX_VERTICES = 500, 50_000
+MAX_SEED = 2**32 - 1
+MAX_THREADS = 1024
+BEHAVIOURS = ("succeed", "fail", "crash", "hang", "garbage", "flood", "allocate")
+
+
+@dataclass(frozen=True)
+class AnimateJob:
+    """Turn a recording into a result folder. Paths are absolute when the job goes to a worker."""
+
+    type: ClassVar[str] = "animate"
+    audio: Path
+    output: Path
+    """The result folder; replaced when it is an older result."""
+    method: str = "mmtalker"
+    vertices: int | None = None
+    """Vertices of the skin; None is the built-in head's own mesh."""
+    identity: str | None = None
+    """Name or seed of an identity of the built-in head; None is the mean head."""
+    seed: int = 0
+    device: Device = "auto"
+    precision: Precision = "auto"
+    threads: int | None = None
+    """Processor threads; None leaves it to torch."""
+    weights: Path | None = None
+    """Another checkpoint than the shipped one."""
+    encoder: str | None = None
+    """Speech encoder: a folder, a file or a name; None is the one that the weights name."""
+    scene_frame_rate: float | None = None
+    """The scene's rate, noted in the result; the clip keeps the method's rate."""
+    audio_start_seconds: float = 0.0
+    """Where the animated section of the recording begins; frame 0 of the result shows this moment."""
+    audio_duration_seconds: float | None = None
+    """Length of the section, which ends with the recording at the latest; None is all that follows."""
+    basis_error_limit_mm: float | None = None
+    """Also fit signed basis shapes that repeat the motion within this distance; None leaves them out."""
+
+
+@dataclass(frozen=True)
+class InfoJob:
+    """Tell versions, devices and shipped weights."""
+
+    type: ClassVar[str] = "info"
+
+
+@dataclass(frozen=True)
+class DummyJob:
+    """Do nothing for a while, or fail in a chosen way: for tests of everything around a job. `done.folder` is ""."""
+
+    type: ClassVar[str] = "dummy"
+    seconds: float = 1.0
+    """In all, shared equally by the phases."""
+    phases: tuple[str, ...] = ("waiting",)
+    behaviour: str = "succeed"
+    """One of BEHAVIOURS, half way: "fail" raises; "crash" ends the process at once; "hang" sleeps and ignores a cancel;
+    "garbage" writes lines that are no messages to stdout; "flood" writes 100 MB to stderr; "allocate" asks for more
+    memory than there is."""
+
+
+WorkerJob = AnimateJob | InfoJob | DummyJob
+
+_JOB_CLASSES: dict[str, type[Any]] = {each.type: each for each in (AnimateJob, InfoJob, DummyJob)}
+_FIELD_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "str | None": (str, type(None)),
+    "int": (int,),
+    "int | None": (int, type(None)),
+    "float": (int, float),
+    "float | None": (int, float, type(None)),
+    "Path": (str,),
+    "Path | None": (str, type(None)),
+    "Device": (str,),
+    "Precision": (str,),
+    "tuple[str, ...]": (list,),
+}
+"""Types of the dataclass fields, and what each is in JSON."""
+
+
+def encode_job(job: WorkerJob) -> dict[str, Any]:
+    """Return a job as plain JSON values: its fields and its `type`."""
+    content: dict[str, Any] = {"type": job.type}
+    for entry in dataclasses.fields(job):
+        value = getattr(job, entry.name)
+        content[entry.name] = str(value) if isinstance(value, Path) else value
+    return content
+
+
+def decode_job(content: object) -> WorkerJob:
+    """Read a job from plain JSON values.
+
+    Raises:
+        ValueError: an unknown type or field, or a missing or mistyped field. Unknown fields are refused: a job that is
+            done without one of its options would give another result than was asked for.
+    """
+    if not isinstance(content, dict) or not isinstance(content.get("type"), str):
+        raise ValueError(f'expected a job, an object with a "type", got {str(content)[:80]}')
+    job_class = _JOB_CLASSES.get(content["type"])
+    if job_class is None:
+        raise ValueError(f"expected a job of type {sorted(_JOB_CLASSES)}, got {content['type']!r}")
+    entries = {entry.name: str(entry.type) for entry in dataclasses.fields(job_class)}
+    unknown = sorted(set(content) - set(entries) - {"type"})
+    if unknown:
+        raise ValueError(f"{content['type']}: unknown fields {unknown}; update the add-on and its backend together")
+    values = {name: _read_field(name, entries[name], value) for name, value in content.items() if name != "type"}
+    try:
+        job: WorkerJob = job_class(**values)
+    except TypeError as error:
+        raise ValueError(f"{content['type']}: {error}") from error
+    return job
+
+
+def validate_job(job: WorkerJob) -> None:
+    """Check the ranges of a job's options, as the command line does.
+
+    Raises:
+        UsageError: names the option, its range and its value.
+    """
+    if isinstance(job, AnimateJob):
+        _validate_animate(job)
+    elif isinstance(job, DummyJob):
+        _require(job.behaviour in BEHAVIOURS, "behaviour", f"one of {', '.join(BEHAVIOURS)}", job.behaviour)
+        _require_number("seconds", job.seconds, 0.0, 86_400.0)
+        _require(len(job.phases) > 0, "phases", "at least one name", job.phases)
+
+
+def _validate_animate(job: AnimateJob) -> None:
+    _require(job.method in METHODS, "method", f"one of {', '.join(METHODS)}", job.method)
+    _require(job.device in DEVICES, "device", f"one of {', '.join(DEVICES)}", job.device)
+    _require(job.precision in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}", job.precision)
+    _require_number("vertices", job.vertices, MIN_VERTICES, MAX_VERTICES)
+    _require_number("seed", job.seed, 0, MAX_SEED)
+    _require_number("threads", job.threads, 1, MAX_THREADS)
+    _require_number("scene_frame_rate", job.scene_frame_rate, 1, 240)
+    _require_number("audio_start_seconds", job.audio_start_seconds, 0.0, 1e7)
+    _require_number("audio_duration_seconds", job.audio_duration_seconds, 0.0, 1e7)
+    _require_number("basis_error_limit_mm", job.basis_error_limit_mm, 0.001, 100.0)
+    for name in ("audio", "output", "weights"):
+        path = getattr(job, name)
+        _require(path is None or "\0" not in str(path), name, "a path without null characters", path)
+
+
+def _require_number(name: str, value: float | None, lowest: float, highest: float) -> None:
+    if value is not None:
+        within = math.isfinite(value) and lowest <= value <= highest
+        _require(within, name, f"{lowest:g} to {highest:g}", value)
+
+
+def _require(condition: bool, name: str, expected: str, value: object) -> None:
+    if not condition:
+        raise UsageError(f"{name}: expected {expected}, got {value!r}")
+
+
+def _read_field(name: str, field_type: str, value: object) -> Any:
+    if not isinstance(value, _FIELD_TYPES[field_type]) or isinstance(value, bool):
+        raise ValueError(f"{name} must be {field_type}, got {value!r}")
+    if isinstance(value, list):
+        if not all(isinstance(each, str) for each in value):
+            raise ValueError(f"{name} must be {field_type}, got {value!r}")
+        return tuple(value)
+    if field_type.startswith("Path") and value is not None:
+        return Path(str(value))
+    return value
