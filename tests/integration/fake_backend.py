@@ -1,6 +1,7 @@
-"""Stands in for the Python of the backend: a real process that writes a made-up clip, fails, dies or hangs.
+"""Stands in for the Python of the backend: a real process that writes made-up clips, fails, dies or hangs.
 
-Started as `fake_python -m torch_backend animate AUDIO --output DIR ...`; FAKE_BACKEND says how it behaves.
+Started as `fake_python -m torch_backend serve` (or `animate AUDIO --output DIR ...`); FAKE_BACKEND says how it behaves,
+FAKE_BACKEND_LOG names a file that gets a line for each process and each job.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from blender_talkhead.contract.jobs import AnimateJob, InfoJob
+from blender_talkhead.contract.messages import PROTOCOL_VERSION, CancelMessage, JobMessage, decode_request
 from tests.synthetic_clip import write_synthetic_clip
 
 
@@ -23,7 +26,7 @@ def emit(**content: object) -> None:
 
 
 def animate(options: argparse.Namespace, behaviour: str) -> int:
-    emit(type="hello", protocol_version=99 if behaviour == "protocol" else 1, talkhead_version="0")
+    emit(type="hello", protocol_version=99 if behaviour == "protocol" else PROTOCOL_VERSION, talkhead_version="0")
     sys.stdout.write("a library that prints\n")
     emit(type="progress", phase="listening", fraction=0.1, seconds_left=None)
     sys.stderr.write("the log's last words\n")
@@ -54,11 +57,71 @@ def animate(options: argparse.Namespace, behaviour: str) -> int:
     return 0
 
 
+def serve(behaviour: str) -> int:
+    """Do jobs until stdin ends."""
+    note(f"process {os.getpid()}")
+    emit(type="hello", protocol_version=99 if behaviour == "protocol" else PROTOCOL_VERSION, pid=os.getpid())
+    for line in sys.stdin:
+        request = decode_request(line)
+        if isinstance(request, JobMessage):
+            note(f"job {request.id} {type(request.job).__name__}")
+            do_job(request, behaviour)
+        elif not isinstance(request, CancelMessage):
+            break
+    return 0
+
+
+def do_job(request: JobMessage, behaviour: str) -> None:
+    job, name = request.job, request.id
+    if isinstance(job, InfoJob):
+        emit(type="info", facts={"torch": "0.0"}, job=name)
+        return
+    if not isinstance(job, AnimateJob):
+        emit(type="done", folder="", job=name)
+        return
+    sys.stdout.write("a library that prints\n")
+    emit(type="progress", phase="listening", fraction=0.1, seconds_left=None, job=name)
+    sys.stderr.write("the log's last words\n")
+    sys.stderr.flush()
+    if behaviour.startswith("error"):
+        code = int(behaviour.removeprefix("error"))
+        emit(type="error", exit_code=code, text=f"told to fail with {code}", job=name)
+        return
+    if behaviour == "die":
+        os._exit(9)
+    if behaviour == "hang":
+        Path(os.environ["FAKE_BACKEND_PID"]).write_text(str(os.getpid()))
+        time.sleep(120)
+    if behaviour == "silent":
+        sys.exit(0)
+    emit(type="warning", text="made-up motion", job=name)
+    columns = round((job.vertices or 441) ** 0.5)
+    info = {
+        "audio_path": str(job.audio),
+        "options": {"vertices": job.vertices, "identity": job.identity},
+        "seed": job.seed,
+        "num_frames": int(os.environ.get("FAKE_BACKEND_FRAMES", "40")),
+    }
+    write_synthetic_clip(job.output, info["num_frames"], columns, job.seed, info)
+    if behaviour == "damage":
+        (job.output / "vertex_offsets.npy").write_bytes(b"")
+    emit(type="progress", phase="animating", fraction=1.0, seconds_left=0.0, job=name)
+    emit(type="done", folder=str(job.output), job=name)
+
+
+def note(text: str) -> None:
+    if "FAKE_BACKEND_LOG" in os.environ:
+        with Path(os.environ["FAKE_BACKEND_LOG"]).open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
+
+
 def main() -> int:
     arguments = sys.argv[sys.argv.index("torch_backend") + 1 :]
     if arguments[0] == "info":
         emit(torch="0.0", devices=["cpu"], arguments=arguments)
         return 0
+    if arguments[0] == "serve":
+        return serve(os.environ.get("FAKE_BACKEND", ""))
     parser = argparse.ArgumentParser()
     parser.add_argument("command")
     parser.add_argument("audio")

@@ -40,7 +40,7 @@ def make_python(tmp_path: Path):
 
 def test_messages_in_order_and_noise_ignored(make_python) -> None:
     python = make_python("""
-print('{"type": "hello", "protocol_version": 1}')
+print('{"type": "hello", "protocol_version": 2}')
 print("noise"); print('{"type": "later invention"}')
 print('{"type": "progress", "phase": "a", "fraction": 0.5, "seconds_left": null}')
 print('{"type": "warning", "text": "w"}')
@@ -88,9 +88,9 @@ def test_a_usage_error_without_a_message_keeps_its_code(make_python) -> None:
 
 
 def test_another_protocol_is_refused(make_python) -> None:
-    python = make_python("""print('{"type": "hello", "protocol_version": 2}', flush=True); time.sleep(60)""")
+    python = make_python("""print('{"type": "hello", "protocol_version": 3}', flush=True); time.sleep(60)""")
     begun = time.monotonic()
-    with pytest.raises(BackendError, match="protocol 2"):
+    with pytest.raises(BackendError, match="protocol 3"):
         run_backend(python, [])
     assert time.monotonic() - begun < 20
 
