@@ -246,7 +246,7 @@ def extension_contents() -> dict[str, bytes]:
 
 
 def write_extension_zip(target: Path) -> Path:
-    """Writes the extension's zip; the same tree gives the same bytes (sorted names, one date, one set of permissions)."""
+    """Writes the extension's zip; the same tree gives the same bytes (sorted names, fixed date and permissions)."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".part")
     with zipfile.ZipFile(partial, "w") as archive:
