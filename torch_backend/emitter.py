@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any, Protocol
 
 from blender_talkhead.contract.messages import (
     DoneMessage,
@@ -27,6 +27,18 @@ _TEXT_INTERVAL_SECONDS = 2.0
 _ESTIMATE_AFTER_SECONDS = 1.0
 
 
+class LineStream(Protocol):
+    """What messages are written to: a text file, or something like it."""
+
+    def write(self, text: str, /) -> object:
+        """Write a line with its end."""
+        ...
+
+    def flush(self) -> object:
+        """Hold nothing back."""
+        ...
+
+
 class Emitter:
     """Writes the messages of one job.
 
@@ -43,8 +55,8 @@ class Emitter:
     def __init__(
         self,
         as_json: bool,
-        output: TextIO | None = None,
-        log: TextIO | None = None,
+        output: LineStream | None = None,
+        log: LineStream | None = None,
         job: str = "",
         check: Callable[[], None] = lambda: None,
     ) -> None:
@@ -148,7 +160,7 @@ class Emitter:
     def _send(self, message: Message) -> None:
         self._write(self._output, encode_message(message))
 
-    def _write(self, stream: TextIO, text: str) -> None:
+    def _write(self, stream: LineStream, text: str) -> None:
         stream.write(text + "\n")
         stream.flush()
 

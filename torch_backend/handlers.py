@@ -11,17 +11,19 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blender_talkhead.contract.errors import BackendError, BadInputError, OutputError, UsageError
 from blender_talkhead.contract.jobs import AnimateJob
-from blender_talkhead.contract.motion_clip import KIND, ClipTemplate, MotionClipWriter
+from blender_talkhead.contract.motion_clip import KIND, ClipTemplate, FloatArray, MotionClipWriter
 from blender_talkhead.contract.result import RESULT_FILE, ResultInfo
 from torch_backend.emitter import Emitter
 from torch_backend.info import import_torch, read_version, resolve_device
 from torch_backend.jobs import CorpusJob, EvaluateJob, TrainJob
 from torch_backend.model_cache import ModelCache, model_key
+from torch_backend.unfinished import unfinished_folder
 
 if TYPE_CHECKING:
     from torch_backend.audio.loading import DecodedAudio
@@ -33,8 +35,13 @@ _BYTES_PER_VERTEX_FRAME = 12
 _TEMPLATE_BYTES = 8 * 1024 * 1024
 _HEADROOM_BYTES = 32 * 1024 * 1024
 
-# Where each phase of `animate` ends, as part of the whole run.
-_READ, _LOADED, _ANIMATED = 0.03, 0.08, 0.99
+_MAX_SHAPES = 512
+"""More shapes than this are no basis any more."""
+_EXPECTED_SHAPES = 128
+"""Room on the disk is asked for this many."""
+
+# Where each phase of `animate` ends, as part of the whole job; without a basis, writing follows on animating.
+_READ, _LOADED, _ANIMATED, _WRITTEN = 0.03, 0.08, 0.85, 0.99
 
 
 def animate(job: AnimateJob, emitter: Emitter, models: ModelCache | None = None) -> Path:
@@ -56,7 +63,7 @@ def animate(job: AnimateJob, emitter: Emitter, models: ModelCache | None = None)
     """
     _require_result_place(job.output)
     with _restored_on_failure(job.output), _work_folder() as work:
-        audio = _read_audio(job.audio, work, emitter.phase("reading audio", 0.0, _READ))
+        audio = _read_audio(job, work, emitter.phase("reading audio", 0.0, _READ))
         try:
             emitter.phase("loading the model", _READ, _LOADED)
             device = _prepare_torch(job.device, job.threads, job.seed)
@@ -174,14 +181,15 @@ def make_corpus(job: CorpusJob, emitter: Emitter) -> Path:
     return job.output
 
 
-def _read_audio(path: Path, folder: Path, report: Callable[[float], None]) -> DecodedAudio:
+def _read_audio(job: AnimateJob, folder: Path, report: Callable[[float], None]) -> DecodedAudio:
     try:
-        from torch_backend.audio.loading import decode_audio
+        from torch_backend.audio.loading import Section, decode_audio
     except ImportError as error:
         raise BackendError(
             f"the backend's Python cannot read sound ({error}). Install PyAV, or run `python3 build.py demo`."
         ) from error
-    return decode_audio(path, folder, report)
+    section = Section(job.audio_start_seconds, job.audio_duration_seconds)
+    return decode_audio(job.audio, folder, report, section)
 
 
 def _load_mmtalker(job: AnimateJob, device: str) -> tuple[MMTalkerPredictor, MMTalkerPlan]:
@@ -223,7 +231,8 @@ def _write_clip(
 ) -> None:
     """Animate straight into the result folder, which appears under its name only when it is complete."""
     num_frames = predictor.count_frames(len(audio.samples))
-    _require_room(job.output, num_frames, plan)
+    wants_basis = job.basis_error_limit_mm is not None
+    _require_room(job.output, num_frames, plan, _EXPECTED_SHAPES if wants_basis else 0)
     info = ResultInfo(
         kind=KIND,
         method=job.method,
@@ -236,12 +245,34 @@ def _write_clip(
         options=_describe_options(job, predictor),
         talkhead_version=read_version(),
     )
-    report = emitter.phase("animating", _LOADED, _ANIMATED)
-    with MotionClipWriter(job.output, info, plan) as writer:
+    report = emitter.phase("animating", _LOADED, _ANIMATED if wants_basis else _WRITTEN)
+    with MotionClipWriter(job.output, info, plan) as writer, unfinished_folder(writer.partial_folder):
         for _, vertex_offsets in predictor.animate(audio.samples, plan, report):
             writer.append(vertex_offsets)
-        emitter.phase("writing", _ANIMATED, 1.0)
+        if job.basis_error_limit_mm is not None:
+            _fit_basis(job.basis_error_limit_mm, writer, plan.template_vertices, emitter)
+        emitter.phase("writing", _WRITTEN, 1.0)
         writer.commit()
+
+
+def _fit_basis(error_limit_mm: float, writer: MotionClipWriter, rest: FloatArray, emitter: Emitter) -> None:
+    """Add a basis to a clip whose frames are written, unless the motion needs too many shapes."""
+    from blender_talkhead.facial.motion_basis import fit_motion_basis
+
+    def read(first: int, stop: int) -> FloatArray:
+        emitter.check()
+        return writer.read_offsets(first, stop)
+
+    limit = error_limit_mm / 1000.0
+    report = emitter.phase("fitting shapes", _ANIMATED, _WRITTEN)
+    basis = fit_motion_basis(writer.num_written, read, rest, limit, report)
+    if len(basis.shapes) > _MAX_SHAPES:
+        emitter.warning(
+            f"the motion needs {len(basis.shapes)} shapes to stay within {error_limit_mm:g} mm, more than "
+            f"{_MAX_SHAPES}: choose the bake mode cache, or a larger error limit"
+        )
+        return
+    writer.write_basis(basis.shapes, basis.weights, limit, basis.max_error_m)
 
 
 def _describe_options(job: AnimateJob, predictor: MMTalkerPredictor) -> dict[str, Any]:
@@ -255,6 +286,8 @@ def _describe_options(job: AnimateJob, predictor: MMTalkerPredictor) -> dict[str
         "threads": torch.get_num_threads(),
         "encoder": predictor.encoder.name,
         "scene_frame_rate": job.scene_frame_rate,
+        "audio_start_seconds": job.audio_start_seconds,
+        "audio_duration_seconds": job.audio_duration_seconds,
     }
 
 
@@ -264,12 +297,19 @@ def _prepare_torch(device: str, threads: int | None, seed: int) -> str:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch = import_torch()
     resolved = resolve_device(device)
-    if threads is not None:
-        torch.set_num_threads(threads)
+    default_threads = _default_threads()
+    torch.set_num_threads(default_threads if threads is None else threads)
     torch.manual_seed(seed)
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     return resolved
+
+
+@cache
+def _default_threads() -> int:
+    """What torch takes by itself, read before any job changed it."""
+    num_threads: int = import_torch().get_num_threads()
+    return num_threads
 
 
 def _require_result_place(output: Path) -> None:
@@ -316,9 +356,10 @@ def _existing_ancestor(path: Path) -> Path:
     return next(parent for parent in path.absolute().parents if os.path.lexists(parent))
 
 
-def _require_room(output: Path, num_frames: int, template: ClipTemplate) -> None:
+def _require_room(output: Path, num_frames: int, template: ClipTemplate, num_shapes: int) -> None:
     num_vertices = len(template.template_vertices)
-    needed = num_frames * num_vertices * _BYTES_PER_VERTEX_FRAME + _TEMPLATE_BYTES + _HEADROOM_BYTES
+    rows = num_frames + min(num_shapes, num_frames)
+    needed = rows * num_vertices * _BYTES_PER_VERTEX_FRAME + _TEMPLATE_BYTES + _HEADROOM_BYTES
     try:
         total, _, free = shutil.disk_usage(_existing_ancestor(output))
     except OSError as error:
@@ -337,7 +378,8 @@ def _work_folder() -> Iterator[Path]:
         folder = tempfile.mkdtemp(prefix="talkhead-")
     except OSError as error:
         raise OutputError(f"no temporary folder can be made: {error.strerror or error}") from error
-    try:
-        yield Path(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with unfinished_folder(Path(folder)):
+        try:
+            yield Path(folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -14,13 +14,13 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
-from typing import Protocol, TextIO
+from typing import Protocol
 
 from blender_talkhead.contract.errors import CancelledError, ExitCode, UsageError
 from blender_talkhead.contract.jobs import AnimateJob, DummyJob, InfoJob, WorkerJob, validate_job
 from blender_talkhead.contract.messages import CancelMessage, JobMessage, Request, ShutdownMessage, decode_request
 from torch_backend.dummy import run_dummy
-from torch_backend.emitter import Emitter
+from torch_backend.emitter import Emitter, LineStream
 from torch_backend.failures import explain_failure
 from torch_backend.info import collect_info, read_version
 from torch_backend.jobs import ServeJob
@@ -68,7 +68,7 @@ class Worker:
         settings: how long to wait for jobs.
     """
 
-    def __init__(self, requests: ByteSource, output: TextIO, log: TextIO | None, settings: ServeJob) -> None:
+    def __init__(self, requests: ByteSource, output: LineStream, log: LineStream | None, settings: ServeJob) -> None:
         self._requests = requests
         self._output = _LockedStream(output)
         self._log = log
@@ -265,7 +265,7 @@ class Worker:
 class _LockedStream:
     """Whole lines from several threads."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: LineStream) -> None:
         self._stream = stream
         self._lock = threading.Lock()
 

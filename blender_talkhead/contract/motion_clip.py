@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from .clip_basis import load_clip_basis, save_clip_basis, validate_clip_basis
 from .errors import BackendError, OutputError
 from .result import RESULT_FILE, ResultInfo
 
@@ -120,6 +121,15 @@ class MotionClip:
     """(T, 2, 4) quaternions of the left and the right eye, w first; never inside vertex_offsets."""
     skin_texture: Path | None = None
     """The PNG with the skin's colour over corner_uvs."""
+    basis_shapes: FloatArray | None = None
+    """(K, V, 3) displacements at weight 1 whose weighted sum repeats vertex_offsets, metres, most important first;
+    memory-mapped. None when no basis was asked for, or it would need too many shapes."""
+    basis_weights: FloatArray | None = None
+    """(T, K) within -1..1."""
+    basis_error_limit_m: float | None = None
+    """Largest distance between basis and vertex_offsets that was asked for, metres."""
+    basis_max_error_m: float | None = None
+    """Largest distance of any vertex in any frame, measured, metres."""
 
     @property
     def num_frames(self) -> int:
@@ -142,12 +152,7 @@ class MotionClip:
         source = self.vertex_offsets
         if not isinstance(source, np.memmap) or source.filename is None:
             return np.array(source[first:stop], np.float32)
-        row = self.num_vertices * 3
-        count = (stop - first) * row
-        values = np.fromfile(source.filename, "<f4", count, offset=source.offset + first * row * 4)
-        if len(values) != count:
-            raise BackendError(f"the motion clip is damaged: {source.filename} ends before frame {stop}")
-        return values.astype(np.float32, copy=False).reshape(-1, self.num_vertices, 3)
+        return _read_frames(Path(source.filename), source.offset, self.num_vertices, first, stop)
 
 
 class MotionClipWriter:
@@ -169,6 +174,7 @@ class MotionClipWriter:
         self._num_vertices = len(template.template_vertices)
         self._num_written = 0
         self._offsets: BinaryIO | None = None
+        self._data_start = 0
         _require_replaceable(self._target)
         self._partial = self._target.parent / f".{self._target.name}.{uuid.uuid4().hex[:12]}.partial"
         self._guarded(lambda: self._begin(template))
@@ -180,6 +186,11 @@ class MotionClipWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.discard()
+
+    @property
+    def partial_folder(self) -> Path:
+        """Where the clip is written until `commit`."""
+        return self._partial
 
     @property
     def num_written(self) -> int:
@@ -209,6 +220,37 @@ class MotionClipWriter:
         file = self._offsets
         self._guarded(lambda: file.write(data.data))
         self._num_written += len(vertex_offsets)
+
+    def read_offsets(self, first: int, stop: int) -> FloatArray:
+        """Return frames that were appended, (stop - first, V, 3).
+
+        Raises:
+            ValueError: they were not, or the clip was committed or discarded already.
+            OutputError: the disk is full or not readable.
+        """
+        file = self._offsets
+        if file is None or not 0 <= first <= stop <= self._num_written:
+            raise ValueError(f"expected frames within 0..{self._num_written} of a clip being written, got {stop}")
+        self._guarded(file.flush)
+        return _read_frames(self._partial / OFFSETS_FILE, self._data_start, self._num_vertices, first, stop)
+
+    def write_basis(self, shapes: FloatArray, weights: FloatArray, error_limit_m: float, max_error_m: float) -> None:
+        """Add shapes and weights that repeat the motion.
+
+        Args:
+            shapes: (K, V, 3) displacements at weight 1, metres, most important first, float32.
+            weights: (T, K) within -1..1, float32.
+            error_limit_m: largest distance from the clip that was asked for, metres.
+            max_error_m: largest distance of any vertex in any frame, measured, metres.
+
+        Raises:
+            ValueError: an array has the wrong type, shape or range, or the clip was committed or discarded already.
+            OutputError: the disk is full or not writable.
+        """
+        validate_clip_basis(shapes, weights, self._info.num_frames, self._num_vertices)
+        if self._offsets is None:
+            raise ValueError("the clip was committed or discarded already")
+        self._guarded(lambda: save_clip_basis(self._partial, shapes, weights, error_limit_m, max_error_m))
 
     def commit(
         self,
@@ -265,6 +307,7 @@ class MotionClipWriter:
         header = {"descr": "<f4", "fortran_order": False, "shape": (self._info.num_frames, self._num_vertices, 3)}
         self._offsets = (self._partial / OFFSETS_FILE).open("wb")  # closed by commit or discard
         np.lib.format.write_array_header_1_0(self._offsets, header)
+        self._data_start = self._offsets.tell()
 
     def _finish(self, tracks: dict[str, FloatArray]) -> None:
         if self._offsets is not None:
@@ -306,6 +349,7 @@ def load_motion_clip(folder: Path) -> MotionClip:
         tracks = {name: _load_array(folder / f"{name}.npy") for name in _TRACKS if (folder / f"{name}.npy").exists()}
         for name, track in tracks.items():
             _require_array(name, track, np.float32, (info.num_frames, *_TRACKS[name]))
+        basis = load_clip_basis(folder, info.num_frames, len(template.template_vertices))
     except (OSError, ValueError, TypeError, EOFError, OverflowError) as error:
         raise BackendError(f"the motion clip {folder} is missing or damaged: {error}") from error
     return MotionClip(
@@ -316,7 +360,17 @@ def load_motion_clip(folder: Path) -> MotionClip:
         skin_texture=texture if texture.exists() else None,
         **{name: getattr(template, name) for name in _TEMPLATE_ARRAYS},
         **tracks,
+        **basis,
     )
+
+
+def _read_frames(path: Path, data_start: int, num_vertices: int, first: int, stop: int) -> FloatArray:
+    row = num_vertices * 3
+    count = (stop - first) * row
+    values = np.fromfile(path, "<f4", count, offset=data_start + first * row * 4)
+    if len(values) != count:
+        raise BackendError(f"the motion clip is damaged: {path} ends before frame {stop}")
+    return values.astype(np.float32, copy=False).reshape(-1, num_vertices, 3)
 
 
 def _load_array(path: Path, mmap: bool = False) -> Any:

@@ -6,10 +6,12 @@ of MP3, AAC, Vorbis and Opus is left out, and the resampler adds none (tests/bac
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
+import math
 import mmap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -74,20 +76,37 @@ class DecodedAudio:
     """Of the file."""
 
 
-def decode_audio(path: Path, folder: Path, report: Callable[[float], None] | None = None) -> DecodedAudio:
-    """Decode the first sound track of a file to 16 kHz mono.
+@dataclass(frozen=True)
+class Section:
+    """A part of a recording."""
+
+    start_seconds: float = 0.0
+    duration_seconds: float | None = None
+    """It ends with the recording at the latest; None is all that follows."""
+
+
+WHOLE = Section()
+
+
+def decode_audio(
+    path: Path, folder: Path, report: Callable[[float], None] | None = None, section: Section = WHOLE
+) -> DecodedAudio:
+    """Decode the first sound track of a file, or a section of it, to 16 kHz mono.
+
+    A section is cut before the resampler, at whole samples of the file: it gives what a file of these samples would.
 
     Args:
         path: a sound or video file of any format, 1 to 192 kHz (and more), any number of channels.
         folder: an existing folder for the decoded samples, which the result reads from.
         report: called with the fraction done; may raise to stop.
+        section: what to decode; the file is not read beyond its end.
 
     Returns:
         The recording.
 
     Raises:
-        BadInputError: missing, a folder, empty, no sound, truncated, damaged, not finite, or shorter than 0.1 s; the
-            message names the remedy.
+        BadInputError: missing, a folder, empty, no sound, truncated, damaged, not finite, or shorter than 0.1 s, or
+            the section begins after its end; the message names the remedy.
         OutputError: the samples cannot be written to `folder`.
     """
     path = Path(path)
@@ -95,18 +114,15 @@ def decode_audio(path: Path, folder: Path, report: Callable[[float], None] | Non
     track = _Track()
     target = Path(folder) / SAMPLES_FILE
     try:
-        with target.open("wb") as file:
-            for block in _resample(_decode(path, track, size, report), track):
+        with target.open("wb") as file, contextlib.closing(_decode(path, track, size, report)) as blocks:
+            for block in _resample(_cut(blocks, track, section), track):
                 _write(file, block)
     except OSError as error:
         raise OutputError(f"cannot write the decoded sound to {folder}: {error.strerror or error}") from error
-    if float(track.seconds) < SHORTEST_SECONDS:
-        raise BadInputError(
-            f"{path} holds only {float(track.seconds):.3f} s of sound; at least {SHORTEST_SECONDS} s are needed. "
-            "Choose a longer recording."
-        )
+    if float(track.kept_seconds) < SHORTEST_SECONDS:
+        raise BadInputError(_describe_shortness(path, track, section))
     samples = StreamedSamples(target, np.float32, "r")
-    return DecodedAudio(samples, float(track.seconds), sha256, track.sample_rate, track.channels)
+    return DecodedAudio(samples, float(track.kept_seconds), sha256, track.sample_rate, track.channels)
 
 
 @dataclass
@@ -117,8 +133,49 @@ class _Track:
     channels: int = 0
     seconds: Fraction = field(default_factory=Fraction)
     """Decoded so far; exact, so that many small blocks add no error."""
+    kept_seconds: Fraction = field(default_factory=Fraction)
+    """Of these, within the section."""
     packet_end_seconds: float = 0.0
     """Latest end of a packet of any track, relative to the file's start."""
+
+
+def _cut(blocks: Iterator[tuple[int, np.ndarray]], track: _Track, section: Section) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield what lies within the section; nothing is decoded beyond it."""
+    start = Fraction(section.start_seconds)
+    end = None if section.duration_seconds is None else start + Fraction(section.duration_seconds)
+    seconds = Fraction()
+    for sample_rate, block in blocks:
+        first = max(0, _nearest_sample((start - seconds) * sample_rate))
+        stop = len(block) if end is None else _nearest_sample((end - seconds) * sample_rate)
+        seconds += Fraction(len(block), sample_rate)
+        part = block[first : max(0, stop)]
+        if len(part):
+            track.kept_seconds += Fraction(len(part), sample_rate)
+            yield sample_rate, part
+        if end is not None and seconds >= end:
+            return
+
+
+def _nearest_sample(position: Fraction) -> int:
+    return math.floor(position + Fraction(1, 2))
+
+
+def _describe_shortness(path: Path, track: _Track, section: Section) -> str:
+    kept = float(track.kept_seconds)
+    if section == WHOLE:
+        return (
+            f"{path} holds only {kept:.3f} s of sound; at least {SHORTEST_SECONDS} s are needed. "
+            "Choose a longer recording."
+        )
+    if kept == 0 and track.seconds <= section.start_seconds:
+        return (
+            f"the section of {path} begins at {section.start_seconds:.3f} s, after the end of the recording "
+            f"({float(track.seconds):.3f} s). Choose an earlier start."
+        )
+    return (
+        f"the section of {path} from {section.start_seconds:.3f} s on holds only {kept:.3f} s of sound; at least "
+        f"{SHORTEST_SECONDS} s are needed. Choose a longer section."
+    )
 
 
 def _inspect_file(path: Path) -> tuple[int, str]:
@@ -157,7 +214,7 @@ def _open_container(path: Path) -> Any:
 
 def _decode(
     path: Path, track: _Track, size: int, report: Callable[[float], None] | None
-) -> Iterator[tuple[int, np.ndarray]]:
+) -> Generator[tuple[int, np.ndarray], None, None]:
     """Yield (sample_rate, (n,) float32 mono block) to the end of the file, then check that nothing was missing."""
     with _open_container(path) as container:
         if not container.streams.audio:
