@@ -5,6 +5,7 @@ Each comment names the version whose end as the oldest supported one allows the 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import bpy
@@ -102,3 +103,73 @@ def clear_shape_keys(carrier: Any) -> None:
     left = bpy.data.shape_keys.get(name)
     if left is not None:
         bpy.data.batch_remove([left])
+
+
+def sound_seconds(path: Path) -> float | None:
+    """Return how long Blender's sound library says that a recording lasts; None where it cannot tell."""
+    if not has_sound():
+        return None
+    try:
+        import aud
+    except ImportError:  # it needs numpy, which a distribution's Blender may lack
+        return None
+    try:
+        sound = aud.Sound(str(path))
+        seconds = sound.length / sound.specs[0]
+    except (aud.error, TypeError, ValueError, ZeroDivisionError):
+        return None
+    return float(seconds) if 0.0 < seconds < 1e7 else None
+
+
+def edit_target_mode(item: Any) -> str | None:
+    """Return the mode other than object mode that an object is in, as the user reads it, such as "edit"; else None.
+
+    A mesh can also be in edit mode through another object that shares it.
+    """
+    if item.mode != "OBJECT":
+        return str(item.mode).lower().replace("_", " ")
+    return "edit" if getattr(item.data, "is_editmode", False) else None
+
+
+def plays_action(data_block: Any) -> bool:
+    """Whether a data-block with an action has a slot of it too (slots came with 4.4)."""
+    animation = data_block.animation_data
+    if animation is None or animation.action is None:
+        return False
+    return not hasattr(animation, "action_slot") or animation.action_slot is not None
+
+
+def strip_start(strip: Any) -> int:
+    """Return the first frame in which a strip is heard or seen (`frame_final_start` until 5.2 is the oldest)."""
+    return int(strip.left_handle if hasattr(strip, "left_handle") else strip.frame_final_start)
+
+
+def strip_end(strip: Any) -> int:
+    """Return the frame after the last in which a strip is heard or seen (see `strip_start`)."""
+    return int(strip.right_handle if hasattr(strip, "right_handle") else strip.frame_final_end)
+
+
+def set_strip_start(strip: Any, frame: int) -> None:
+    """Trim a strip so that it begins at a frame; its content stays where it is (see `strip_start`)."""
+    setattr(strip, "left_handle" if hasattr(strip, "left_handle") else "frame_final_start", frame)
+
+
+def set_strip_end(strip: Any, frame: int) -> None:
+    """Trim a strip so that it ends before a frame (see `strip_start`)."""
+    setattr(strip, "right_handle" if hasattr(strip, "right_handle") else "frame_final_end", frame)
+
+
+def content_start(strip: Any) -> float:
+    """Return the frame at which a strip's content would begin if it were not trimmed (see `strip_start`)."""
+    return float(strip.content_start if hasattr(strip, "content_start") else strip.frame_start)
+
+
+def sound_offset(strip: Any) -> float:
+    """Return by how many seconds a sound strip's sound lies after its content's start (0 before 4.4 had it)."""
+    return float(getattr(strip, "sound_offset", 0.0))
+
+
+def set_sound_offset(strip: Any, seconds: float) -> None:
+    """Move the sound within its strip by less than a frame, where this Blender can (see `sound_offset`)."""
+    if hasattr(strip, "sound_offset"):
+        strip.sound_offset = seconds

@@ -51,10 +51,12 @@ def _belongs_to(action: Any, name: str) -> bool:
 
 def _is_old_take(mesh: Any, name: str) -> bool:
     """Whether a mesh is kept from an earlier take of the object: only a fake user holds it, and its action is ours."""
-    if mesh.users > 1 or not mesh.use_fake_user or mesh.shape_keys is None:
+    if mesh.users > 1 or not mesh.use_fake_user:
         return False
-    animation = mesh.shape_keys.animation_data
-    return animation is not None and animation.action is not None and _belongs_to(animation.action, name)
+    owners = [owner for owner in (mesh.shape_keys, mesh) if owner is not None and owner.animation_data is not None]
+    return any(
+        owner.animation_data.action is not None and _belongs_to(owner.animation_data.action, name) for owner in owners
+    )
 
 
 def _is_numbered(name: str, base: str) -> bool:

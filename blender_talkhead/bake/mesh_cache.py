@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contract.errors import OutputError
-from .scene_frames import SceneFrames
+from .scene_frames import STEP_BYTES, SceneFrames
 
 MODIFIER_NAME = "TalkHead cache"
 _HEADER = struct.Struct("<12siiffi")
 
 
-def write_point_cache(
-    path: Path, frames: SceneFrames, rest: NDArray[np.float32], report: Callable[[float], None] = lambda fraction: None
-) -> None:
-    """Write the positions of every vertex at every scene frame as a PC2 file.
+def point_cache_steps(path: Path, frames: SceneFrames, rest: NDArray[np.float32]) -> Generator[float, None, None]:
+    """Write the positions of every vertex at every scene frame as a PC2 file; yields the done fraction, 0..1.
 
     Args:
         path: the file; created or overwritten. On failure it is removed.
         frames: the motion at the scene's rate.
         rest: (V, 3) rest positions, Blender's axes.
-        report: called with the done fraction, 0..1.
 
     Raises:
         OutputError: the disk is full or the folder not writable.
@@ -35,17 +32,20 @@ def write_point_cache(
     try:
         with path.open("wb") as file:
             file.write(header)
-            for first, offsets in frames.chunks():
+            for first, offsets in frames.chunks(STEP_BYTES):
                 file.write(np.ascontiguousarray(rest + offsets, dtype="<f4").data)
-                report((first + len(offsets)) / len(frames))
+                yield (first + len(offsets)) / len(frames)
     except OSError as error:
         path.unlink(missing_ok=True)
-        raise OutputError(f"cannot write the mesh cache {path.name}: {error.strerror or error}") from error
+        raise OutputError(
+            f"cannot write the mesh cache {path.name}: {error.strerror or error}; free some disk, or save the .blend "
+            "file where it can be written"
+        ) from error
     expected = len(header) + 12 * frames.num_vertices * len(frames)
-    if path.stat().st_size != expected:
-        size = path.stat().st_size
+    size = path.stat().st_size
+    if size != expected:
         path.unlink(missing_ok=True)
-        raise OutputError(f"the mesh cache {path.name} must have {expected} bytes, got {size}")
+        raise OutputError(f"the mesh cache {path.name} must have {expected} bytes, got {size}; is the disk full?")
 
 
 def attach_cache(head: Any, path: str, start: int) -> None:

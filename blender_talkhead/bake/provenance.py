@@ -54,10 +54,20 @@ def read_provenance(action: Any) -> dict[str, Any] | None:
 
 
 def take_action(head: Any) -> Any | None:
-    """Return the Action of an object's take: on its shape keys, or on the object (mesh cache); None without one."""
-    owners = [getattr(head.data, "shape_keys", None), head]
+    """Return the Action of an object's take: on its shape keys, or on its mesh (mesh cache); None without one.
+
+    Takes of version 0.1.0 had that of a mesh cache on the object.
+    """
+    owners = [getattr(head.data, "shape_keys", None), head.data, head]
     for owner in owners:
         animation = None if owner is None else owner.animation_data
         if animation is not None and read_provenance(animation.action) is not None:
             return animation.action
     return None
+
+
+def is_own_object(head: Any) -> bool:
+    """Whether TalkHead made the object of a take; else it put the take on an object of the user's."""
+    known = read_provenance(take_action(head))
+    bake = {} if known is None else known.get("bake", {})
+    return known is not None and bool(bake.get("own_object", True))

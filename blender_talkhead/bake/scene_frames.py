@@ -14,6 +14,8 @@ from ..scene.coordinates import to_blender_axes
 
 CHUNK_BYTES = 24 * 1024 * 1024
 """Size of one piece of vertex offsets; a few copies of it are alive at a time."""
+STEP_BYTES = 600_000
+"""Size of the pieces of a bake that must leave Blender's window responsive: about a millisecond each."""
 
 
 class SceneFrames:
@@ -56,9 +58,13 @@ class SceneFrames:
         weights = blend[:, None, None].astype(np.float32)
         return to_blender_axes(source[rows] * (1 - weights) + source[following] * weights)
 
-    def chunks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Yield (first scene frame index, offsets (n, V, 3)) over all scene frames."""
-        size = max(1, CHUNK_BYTES // (12 * self.num_vertices))
+    def chunks(self, max_bytes: int | None = None) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Yield (first scene frame index, offsets (n, V, 3)) over all scene frames.
+
+        Args:
+            max_bytes: size of a piece, at least one frame; None is CHUNK_BYTES.
+        """
+        size = max(1, (CHUNK_BYTES if max_bytes is None else max_bytes) // (12 * self.num_vertices))
         for first in range(0, len(self), size):
             yield first, self.read(first, min(first + size, len(self)))
 

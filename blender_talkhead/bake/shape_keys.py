@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Generator
 from typing import Any
 
 import bpy
@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from ..compat import clear_shape_keys
 from ..facial.motion_basis import MotionBasis
-from ..facial.timing import resample_positions
 from ..scene.actions import new_action, write_fcurve
-from .scene_frames import SceneFrames, split_positions
+from .scene_frames import STEP_BYTES, SceneFrames, split_positions
 
 BASIS_KEY = "Basis"
 _BASIS_NAME = "Speech {:03d}"
@@ -22,10 +21,14 @@ _FRAME_NAME = "Frame {:06d}"
 _OWN_NAMES = re.compile(r"(Speech \d{3,}|Frame \d{6,})(\.\d{3})?")
 
 
-def write_basis_keys(
-    carrier: Any, basis: MotionBasis, rest: NDArray[np.float32], frame_rate: float, scene_rate: float, start: int
-) -> Any:
-    """Put a motion on an object as signed shape keys with one F-Curve each.
+def basis_key_steps(
+    carrier: Any,
+    basis: MotionBasis,
+    rest: NDArray[np.float32],
+    positions: NDArray[np.float64],
+    start: int,
+) -> Generator[float, None, Any]:
+    """Put a motion on an object as signed shape keys with one F-Curve each; yields the done fraction, 0..1.
 
     The slider range is -1..1 and every weight lies within it, so Blender limits none. Between the clip's frames the
     weights are interpolated linearly, which is the linear interpolation of the clip itself.
@@ -34,8 +37,7 @@ def write_basis_keys(
         carrier: the object whose mesh gets the keys.
         basis: shapes and weights at the clip's own rate.
         rest: (V, 3) rest positions, Blender's axes.
-        frame_rate: frames per second of the clip.
-        scene_rate: frames per second of the scene.
+        positions: (N,) fractional clip frame of each scene frame.
         start: scene frame at which the clip begins.
 
     Returns:
@@ -43,47 +45,41 @@ def write_basis_keys(
     """
     keys = _ensure_basis_key(carrier)
     keys.use_relative = True
-    names = []
-    for number, shape in enumerate(basis.shapes, start=1):
-        key = carrier.shape_key_add(name=_BASIS_NAME.format(number), from_mix=False)
-        key.slider_min, key.slider_max = -1.0, 1.0
-        key.points.foreach_set("co", (rest + shape).astype(np.float32).reshape(-1))
-        names.append(key.name)
-    positions = resample_positions(len(basis.weights), frame_rate, scene_rate)
     weights = resample_rows(basis.weights, positions)
     scene_frames = start + np.arange(len(positions), dtype=np.float64)
     action, fcurves = new_action(keys, f"{carrier.name} speech")
-    for column, name in enumerate(names):
-        path = f'key_blocks["{bpy.utils.escape_identifier(name)}"].value'
+    for column, shape in enumerate(basis.shapes):
+        key = carrier.shape_key_add(name=_BASIS_NAME.format(column + 1), from_mix=False)
+        key.slider_min, key.slider_max = -1.0, 1.0
+        key.points.foreach_set("co", (rest + shape).astype(np.float32).reshape(-1))
+        path = f'key_blocks["{bpy.utils.escape_identifier(key.name)}"].value'
         write_fcurve(fcurves, path, scene_frames, weights[:, column])
+        yield (column + 1) / len(basis.shapes)
     return action
 
 
-def write_frame_keys(
-    carrier: Any,
-    frames: SceneFrames,
-    rest: NDArray[np.float32],
-    start: int,
-    report: Callable[[float], None] = lambda fraction: None,
-) -> Any:
+def frame_key_steps(
+    carrier: Any, frames: SceneFrames, rest: NDArray[np.float32], start: int
+) -> Generator[float, None, Any]:
     """Put a motion on an object as one absolute shape key a scene frame, played by one curve of eval_time.
+
+    Yields the done fraction, 0..1.
 
     Args:
         carrier: the object; its mesh has no shape keys of the user's.
         frames: the motion at the scene's rate.
         rest: (V, 3) rest positions, Blender's axes.
         start: scene frame at which the clip begins.
-        report: called with the done fraction, 0..1.
 
     Returns:
         The new Action, assigned to the mesh's shape keys.
     """
     keys = _ensure_basis_key(carrier)
-    for first, offsets in frames.chunks():
+    for first, offsets in frames.chunks(STEP_BYTES):
         for row, positions in enumerate(rest + offsets):
             key = carrier.shape_key_add(name=_FRAME_NAME.format(first + row), from_mix=False)
             key.points.foreach_set("co", np.ascontiguousarray(positions, np.float32).reshape(-1))
-        report((first + len(offsets)) / len(frames))
+        yield (first + len(offsets)) / len(frames)
     keys.use_relative = False
     key_times = np.empty(len(keys.key_blocks), np.float32)
     # Each key's own time is read back: it drifts from a multiple of 10 in float32, and frame t must hit it exactly.

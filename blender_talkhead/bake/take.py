@@ -1,10 +1,14 @@
-"""One take: a motion clip baked onto a new head or onto one that is in the scene."""
+"""One take: a motion clip baked onto a new head or onto an object of the scene.
+
+In two parts: `build_take_steps` makes everything that is heavy, beside the scene and a piece at a time; `install_take`
+then changes the scene at once.
+"""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -12,24 +16,30 @@ import bpy
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contract.errors import BadInputError
+from ..compat import clear_shape_keys
+from ..contract.errors import BadInputError, TalkHeadError
 from ..contract.motion_clip import MotionClip
-from ..facial.motion_basis import fit_motion_basis
+from ..facial.motion_basis import MotionBasis, fit_motion_basis
 from ..scene.actions import new_action
 from ..scene.coordinates import to_blender_axes
-from ..scene.mesh import create_head_object, read_polygon_vertices, read_rest_positions, write_vertex_groups
+from ..scene.created import CreatedBlocks
+from ..scene.mesh import create_head_object, create_mesh, read_rest_positions, write_vertex_groups
+from ..scene.restore import unchanged_on_error
 from ..scene.timeline import MAX_SCENE_FRAME, scene_rate
-from .mesh_cache import attach_cache, detach_cache, write_point_cache
-from .provenance import describe_take, read_provenance, take_action, write_provenance
+from .mesh_cache import attach_cache, detach_cache, point_cache_steps
+from .provenance import describe_take, is_own_object, read_provenance, take_action, write_provenance
 from .scene_frames import SceneFrames
-from .shape_keys import foreign_keys, remove_own_keys, write_basis_keys, write_frame_keys
-
-logger = logging.getLogger(__name__)
+from .shape_keys import basis_key_steps, frame_key_steps, remove_own_keys
+from .targets import require_fitting_target, takes_new_topology
 
 BakeMode = Literal["basis", "per-frame", "cache"]
 BAKE_MODES: tuple[BakeMode, ...] = get_args(BakeMode)
 DEFAULT_ERROR_LIMIT_MM = 0.02
-_MANY_KEYS = 512
+MANY_KEYS = 128
+"""More shape keys than these play slowly: the cache is offered."""
+_STILL_M = 1e-6
+_FIT_PART = 0.7
+_WAIT_SECONDS = 0.001
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,24 @@ class Take:
     """Beside the basis."""
     max_error_mm: float
     """Measured distance from the clip at its own frames; 0 where the bake stores positions."""
+    warnings: list[str] = field(default_factory=list)
+    """What the user should know: why something may not move, play or sound as expected."""
+    cache_file: Path | None = None
+    strip_name: str | None = None
+    """The sound strip that was added."""
+
+
+@dataclass
+class BuiltTake:
+    """A take that is complete but not in the scene yet."""
+
+    carrier: Any
+    """The object that holds the new mesh: the new head, or a temporary one for a target."""
+    action: Any
+    num_scene_frames: int
+    num_shape_keys: int = 0
+    max_error_mm: float = 0.0
+    warnings: list[str] = field(default_factory=list)
 
 
 def bake_take(
@@ -65,15 +93,46 @@ def bake_take(
     target: Any | None = None,
     report: Callable[[float], None] = lambda fraction: None,
 ) -> Take:
-    """Bake a clip at the scene's frame rate.
+    """Bake a clip at the scene's frame rate; on any error the scene is as it was.
 
     Args:
         clip: the motion.
         settings: how to bake.
         scene: the scene, with its final frame rate.
-        target: an object of the same polygons; None makes a new head. The action and the mesh it has are kept by fake
-            users, so that the old take can be brought back.
+        target: an object that fits, or a head of an earlier take; None makes a new head. The action and the mesh of an
+            earlier take are kept by fake users, so that it can be brought back.
         report: called with the done fraction, 0..1.
+
+    Raises:
+        BadInputError: the target does not fit, or the take would end beyond Blender's last frame.
+        OutputError: the cache cannot be written.
+    """
+    with CreatedBlocks() as created:
+        built = exhaust(build_take_steps(clip, settings, scene, target, created), report)
+        with unchanged_on_error(scene, target):
+            return install_take(built, clip, settings, scene, target)
+
+
+def exhaust(steps: Generator[float, None, Any], report: Callable[[float], None] = lambda fraction: None) -> Any:
+    """Run all steps; returns what the generator returns."""
+    while True:
+        try:
+            report(next(steps))
+        except StopIteration as stop:
+            return stop.value
+
+
+def build_take_steps(
+    clip: MotionClip, settings: BakeSettings, scene: Any, target: Any | None, created: CreatedBlocks
+) -> Generator[float, None, BuiltTake]:
+    """Make a take beside the scene; yields the done fraction, 0..1, about every millisecond.
+
+    Args:
+        clip: the motion.
+        settings: how to bake.
+        scene: the scene, with its final frame rate.
+        target: as for `bake_take`; it is read only.
+        created: collects the new data-blocks, which the caller removes when anything fails.
 
     Raises:
         BadInputError: the target does not fit, or the take would end beyond Blender's last frame.
@@ -81,108 +140,192 @@ def bake_take(
     """
     rate = scene_rate(scene)
     frames = SceneFrames(clip, rate)
-    if settings.start + len(frames) - 1 > MAX_SCENE_FRAME:
-        raise BadInputError(
-            f"the take would end at frame {settings.start + len(frames) - 1:,}, Blender's last is {MAX_SCENE_FRAME:,}; "
-            "use a lower --start or --fps"
-        )
+    require_last_frame(settings.start, len(frames))
+    warnings = [] if target is None else require_fitting_target(target, clip, settings.mode)
+    basis = None
+    if settings.mode == "basis":  # before anything is made: a motion that needs no fit needs no time here
+        basis = yield from _basis_steps(clip, settings.error_limit_mm, target)
+    yield _FIT_PART
+    with created.recording():
+        carrier = _create_carrier(clip, settings, scene, target)
+    rest = read_rest_positions(carrier.data)
+    yield _FIT_PART
+    built = BuiltTake(carrier, None, len(frames), warnings=warnings)
+    steps = _motion_steps(built, settings, frames, rest, basis)
+    while True:
+        with created.recording():
+            try:
+                fraction = next(steps)
+            except StopIteration:
+                break
+        yield _FIT_PART + (1 - _FIT_PART) * fraction
+    built.action.name = f"{carrier.name if target is None else target.name} speech"
+    write_provenance(built.action, describe_take(clip, _details(built, settings, rate, target)))
+    return built
+
+
+def install_take(built: BuiltTake, clip: MotionClip, settings: BakeSettings, scene: Any, target: Any | None) -> Take:
+    """Put a built take into the scene, at once. The caller restores the scene when this or what follows fails."""
     if target is None:
-        head = create_head_object(clip, scene)
-        carrier = head
+        head = built.carrier
+        scene.collection.objects.link(head)
     else:
-        require_fitting_target(target, clip, settings.mode)
         head = target
         _keep_old_take(head)
-        carrier = bpy.data.objects.new(head.name, head.data.copy())
-        remove_own_keys(carrier)
-    rest = read_rest_positions(carrier.data)
-    details: dict[str, Any] = {"mode": settings.mode, "start": settings.start, "scene_rate": rate}
-    num_keys, error_mm = 0, 0.0
-    if settings.mode == "basis":
-        own, limit_m = SceneFrames(clip, None), settings.error_limit_mm / 1000.0
-        basis = fit_motion_basis(len(own), own.read, rest, limit_m, report)
-        num_keys, error_mm = len(basis.shapes), basis.max_error_m * 1000.0
-        if num_keys > _MANY_KEYS:
-            logger.warning("the motion needs %d shape keys and may play slowly; --bake cache is faster", num_keys)
-        action = write_basis_keys(carrier, basis, rest, clip.info.frame_rate, rate, settings.start)
-        details.update(error_limit_mm=settings.error_limit_mm, shape_keys=num_keys)
-    elif settings.mode == "per-frame":
-        action = write_frame_keys(carrier, frames, rest, settings.start, report)
-        num_keys = len(frames)
-    else:
-        action = _write_cache(head, settings, frames, rest, report)
-    action.name = f"{head.name} speech"
-    write_provenance(action, describe_take(clip, details))
-    if carrier is not head:
-        _take_over_mesh(head, carrier, clip.regions)
-    if settings.mode != "cache":
-        _detach_old_cache(head)
-    return Take(head.name, action.name, len(frames), num_keys, error_mm)
+        _take_over_mesh(head, built.carrier, clip.regions)
+    if settings.mode == "cache" and settings.cache_file is not None:
+        attach_cache(head, str(settings.cache_file), settings.start)
+    elif target is not None:
+        detach_cache(head)
+    return Take(
+        head.name,
+        built.action.name,
+        built.num_scene_frames,
+        built.num_shape_keys,
+        built.max_error_mm,
+        built.warnings,
+    )
 
 
-def require_fitting_target(target: Any, clip: MotionClip, mode: BakeMode) -> None:
-    """Check that a clip can be baked onto an object.
+def require_last_frame(start: int, num_scene_frames: int) -> None:
+    """Check that a take ends within Blender's frames.
 
     Raises:
-        BadInputError: another kind of object, other polygons, or shape keys that the mode would break.
+        BadInputError: it does not.
     """
-    if target.type != "MESH":
-        raise BadInputError(f'--target "{target.name}" must be a mesh, it is a {target.type.lower()}')
-    mesh = target.data
-    remedy = "leave out --target to make a new head, or repeat the options of its first take"
-    if len(mesh.vertices) != clip.num_vertices:
+    last = start + num_scene_frames - 1
+    if last > MAX_SCENE_FRAME:
         raise BadInputError(
-            f'--target "{target.name}" has {len(mesh.vertices)} vertices, the motion has {clip.num_vertices}; {remedy}'
-        )
-    if not np.array_equal(read_polygon_vertices(mesh), clip.polygon_vertices):
-        raise BadInputError(f'--target "{target.name}" has other polygons than the motion; {remedy}')
-    names = foreign_keys(mesh)
-    if mode == "per-frame" and names:
-        raise BadInputError(
-            f'--target "{target.name}" has shape keys of its own ({", ".join(names[:3])}), which absolute keys would '
-            "switch off; use --bake basis"
-        )
-    distance = np.abs(read_rest_positions(mesh) - to_blender_axes(clip.template_vertices)).max()
-    if distance > 1e-5:
-        logger.warning(
-            'the rest shape of "%s" is up to %.1f mm from the head of this motion; the motion is added to it as it is',
-            target.name,
-            distance * 1000,
+            f"the take would end at frame {last:,}, Blender's last is {MAX_SCENE_FRAME:,}; choose a lower start frame "
+            "or frame rate"
         )
 
 
-def _write_cache(
-    head: Any,
+def _motion_steps(
+    built: BuiltTake,
     settings: BakeSettings,
     frames: SceneFrames,
     rest: NDArray[np.float32],
-    report: Callable[[float], None],
-) -> Any:
-    if settings.cache_file is None:
-        raise ValueError("the cache bake expects settings.cache_file, got None")
-    write_point_cache(settings.cache_file, frames, rest, report)
-    attach_cache(head, str(settings.cache_file), settings.start)
-    action, _ = new_action(head, f"{head.name} speech")  # without curves: it carries the provenance
-    return action
+    basis: MotionBasis | None,
+) -> Generator[float, None, None]:
+    if basis is not None:
+        built.num_shape_keys, built.max_error_mm = len(basis.shapes), basis.max_error_m * 1000.0
+        if len(basis.shapes) > MANY_KEYS:
+            built.warnings.append(
+                f"the motion needs {len(basis.shapes)} shape keys and may play slowly; the bake mode cache is faster"
+            )
+        if not np.abs(basis.shapes).max() > _STILL_M:
+            built.warnings.append("the motion is still: no vertex moves; is the recording silent?")
+        built.action = yield from basis_key_steps(built.carrier, basis, rest, frames.positions, settings.start)
+    elif settings.mode == "per-frame":
+        built.num_shape_keys = len(frames)
+        built.action = yield from frame_key_steps(built.carrier, frames, rest, settings.start)
+    else:
+        if settings.cache_file is None:
+            raise ValueError("the cache bake expects settings.cache_file, got None")
+        yield from point_cache_steps(settings.cache_file, frames, rest)
+        # Without curves: it carries the provenance. On the mesh, so that the object keeps an action of its own.
+        built.action, _ = new_action(built.carrier.data, f"{built.carrier.name} speech")
+
+
+def _basis_steps(clip: MotionClip, limit_mm: float, target: Any | None) -> Generator[float, None, MotionBasis]:
+    """Return the clip's own basis where it has one that is close enough; else fit one, on another thread."""
+    ready = _basis_of(clip)
+    if ready is not None and ready.max_error_m <= limit_mm / 1000.0:
+        return ready
+    if target is None or takes_new_topology(target, clip):
+        rest = to_blender_axes(clip.template_vertices)
+    else:
+        rest = read_rest_positions(target.data)
+    outcome: list[MotionBasis | BaseException] = []
+    done = [0.0]
+
+    def fit() -> None:
+        try:
+            own = SceneFrames(clip, None)
+            outcome.append(
+                fit_motion_basis(len(own), own.read, rest, limit_mm / 1000.0, lambda part: done.__setitem__(0, part))
+            )
+        except (ValueError, ArithmeticError, MemoryError, OSError, TalkHeadError) as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=fit, name="talkhead basis", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(_WAIT_SECONDS)
+        yield _FIT_PART * done[0]
+    result = outcome[0] if outcome else RuntimeError("the fit of the shape keys ended without a result")
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+def _basis_of(clip: MotionClip) -> MotionBasis | None:
+    shapes, weights = getattr(clip, "basis_shapes", None), getattr(clip, "basis_weights", None)
+    error = getattr(clip, "basis_max_error_m", None)
+    if shapes is None or weights is None or error is None:
+        return None
+    return MotionBasis(to_blender_axes(shapes), weights, error)
+
+
+def _create_carrier(clip: MotionClip, settings: BakeSettings, scene: Any, target: Any | None) -> Any:
+    if target is None:
+        return create_head_object(clip)
+    if takes_new_topology(target, clip):
+        mesh = create_mesh(clip, [slot.material for slot in target.material_slots] or None)
+        carrier = bpy.data.objects.new(target.name, mesh)
+        write_vertex_groups(carrier, clip.regions)
+        return carrier
+    carrier = bpy.data.objects.new(target.name, target.data.copy())
+    remove_own_keys(carrier)
+    _release_old_action(carrier.data.shape_keys)
+    _release_old_action(carrier.data)
+    if settings.mode == "per-frame":
+        clear_shape_keys(carrier)
+    return carrier
+
+
+def _release_old_action(owner: Any | None) -> None:
+    """Take the action of an earlier take, and mixing with other animation, off a copied data-block."""
+    if owner is None or owner.animation_data is None:
+        return
+    animation = owner.animation_data
+    if read_provenance(animation.action) is not None:
+        animation.action = None
+    animation.action_influence = 1.0
+    animation.action_blend_type = "REPLACE"
+
+
+def _details(built: BuiltTake, settings: BakeSettings, rate: float, target: Any | None) -> dict[str, Any]:
+    details: dict[str, Any] = {
+        "mode": settings.mode,
+        "start": settings.start,
+        "last_frame": settings.start + built.num_scene_frames - 1,
+        "scene_rate": rate,
+        "own_object": target is None or is_own_object(target),
+    }
+    if settings.mode == "basis":
+        details.update(error_limit_mm=settings.error_limit_mm, shape_keys=built.num_shape_keys)
+    return details
 
 
 def _keep_old_take(head: Any) -> None:
+    """Hold what the new take replaces by fake users: our action, and one of the user's that its shape keys had."""
     action = take_action(head)
-    if action is not None:
-        action.use_fake_user = True
-
-
-def _detach_old_cache(head: Any) -> None:
-    detach_cache(head)
+    keys = head.data.shape_keys
+    animations = [owner.animation_data for owner in (keys, head.data) if owner is not None]
+    actions = [action, *(animation.action for animation in animations if animation is not None)]
+    for each in actions:
+        if each is not None and each.library is None:
+            each.use_fake_user = True
+    if action is not None and head.data.library is None:
+        head.data.use_fake_user = True
     if head.animation_data is not None and read_provenance(head.animation_data.action) is not None:
         head.animation_data.action = None
 
 
 def _take_over_mesh(head: Any, carrier: Any, regions: dict[str, NDArray[np.int32]]) -> None:
-    """Give the new take's mesh to the object; an old one with a take stays by a fake user."""
-    keys = head.data.shape_keys
-    if keys is not None and keys.animation_data and read_provenance(keys.animation_data.action) is not None:
-        head.data.use_fake_user = True
+    """Give the new take's mesh to the object. The old one stays, by a fake user when it has a take."""
     head.data = carrier.data
     bpy.data.objects.remove(carrier)
     missing = {name: indices for name, indices in regions.items() if name not in head.vertex_groups}

@@ -14,14 +14,11 @@ _LINEAR = 1
 
 
 def new_action(data_block: Any, name: str) -> tuple[Any, Any]:
-    """Give a data-block a new action. The one it had stays in the file, held by a fake user.
+    """Give a data-block a new action in place of the one it has.
 
     Returns:
         The action, and the collection that its F-Curves are created in.
     """
-    animation = data_block.animation_data
-    if animation is not None and animation.action is not None:
-        animation.action.use_fake_user = True
     action = bpy.data.actions.new(name)
     return action, ensure_fcurves(data_block, action)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import bpy
@@ -20,8 +21,8 @@ COLOR_ATTRIBUTE = "Color"
 UV_MAP = "UVMap"
 
 
-def create_head_object(clip: MotionClip, scene: Any) -> Any:
-    """Make the object "TalkHead" from a clip's template and link it to a scene.
+def create_head_object(clip: MotionClip) -> Any:
+    """Make the object "TalkHead" from a clip's template; it is linked nowhere yet.
 
     The mesh is in Blender's axes and metres, shaded smooth. A Subdivision Surface modifier works in renders only, so
     that the evaluated mesh in the viewport has the vertices of the clip.
@@ -31,7 +32,6 @@ def create_head_object(clip: MotionClip, scene: Any) -> Any:
     """
     mesh = create_mesh(clip)
     head = bpy.data.objects.new(OBJECT_NAME, mesh)
-    scene.collection.objects.link(head)
     write_vertex_groups(head, clip.regions)
     subdivision = head.modifiers.new("Smooth in renders", "SUBSURF")
     subdivision.show_viewport = False
@@ -40,8 +40,13 @@ def create_head_object(clip: MotionClip, scene: Any) -> Any:
     return head
 
 
-def create_mesh(clip: MotionClip) -> Any:
-    """Make the mesh of a clip's template, with materials; nothing is linked."""
+def create_mesh(clip: MotionClip, materials: Sequence[Any] | None = None) -> Any:
+    """Make the mesh of a clip's template; nothing is linked.
+
+    Args:
+        clip: the clip.
+        materials: one a part of the clip, in order; None makes new ones.
+    """
     mesh = bpy.data.meshes.new(OBJECT_NAME)
     starts = clip.polygon_starts[:-1]
     mesh.vertices.add(clip.num_vertices)
@@ -57,8 +62,7 @@ def create_mesh(clip: MotionClip) -> Any:
     opaque = np.concatenate([clip.vertex_colors, np.ones((clip.num_vertices, 1), np.float32)], axis=1)
     colors.data.foreach_set("color", _flat(opaque))
     mesh.color_attributes.active_color = colors
-    materials = create_materials(clip)
-    for material in materials.values():
+    for material in list(create_materials(clip).values()) if materials is None else materials:
         mesh.materials.append(material)
     mesh.polygons.foreach_set("material_index", polygon_part_indices(clip))
     mesh.update(calc_edges=True)

@@ -10,22 +10,9 @@ import bpy
 
 from .. import compat
 from ..bake.mesh_cache import MODIFIER_NAME, attach_cache, detach_cache
-from .mesh import shape_keys_of
+from .created import find_blocks, known_blocks
 from .timeline import STRIP_PROPERTY, remove_strips
 
-_COLLECTIONS = (
-    "scenes",
-    "objects",
-    "collections",
-    "meshes",
-    "materials",
-    "images",
-    "actions",
-    "sounds",
-    "lights",
-    "cameras",
-    "worlds",
-)
 _KEPT = ("actions", "meshes")
 """Collections in which a bake sets fake users."""
 _SCENE_SETTINGS = ("frame_start", "frame_end", "sync_mode", "use_audio_scrub", "camera", "world")
@@ -47,13 +34,13 @@ class StripState(NamedTuple):
 def unchanged_on_error(scene: Any, target: Any | None = None) -> Iterator[None]:
     """Undo, when the block raises, what it added to the file, to a scene and to a target object.
 
-    Names are kept, not references: a data-block can vanish before the block ends.
+    Session ids are kept, not references: a data-block can vanish before the block ends.
     """
-    known = {name: {block.name for block in getattr(bpy.data, name)} for name in _COLLECTIONS}
-    kept = {name: {block.name for block in getattr(bpy.data, name) if block.use_fake_user} for name in _KEPT}
+    known = known_blocks()
+    kept = {block.session_uid for name in _KEPT for block in getattr(bpy.data, name) if block.use_fake_user}
     settings = {name: getattr(scene, name) for name in _SCENE_SETTINGS}
     rate = {name: getattr(scene.render, name) for name in _RATE_SETTINGS}
-    frame = scene.frame_current
+    frame, subframe = scene.frame_current, scene.frame_subframe
     strips = list(_head_strips(scene))
     restore_target = _target_restorer(target)
     try:
@@ -65,14 +52,14 @@ def unchanged_on_error(scene: Any, target: Any | None = None) -> Iterator[None]:
             setattr(scene, name, value)
         for name, value in rate.items():
             setattr(scene.render, name, value)
-        for name in _COLLECTIONS:
-            added = [block for block in getattr(bpy.data, name) if block.name not in known[name]]
-            bpy.data.batch_remove([*added, *shape_keys_of(added)] if name == "meshes" else added)
+        bpy.data.batch_remove(find_blocks(known_blocks() - known))
         _restore_strips(scene, strips)
         for name in _KEPT:
             for block in getattr(bpy.data, name):
-                block.use_fake_user = block.name in kept[name]
-        scene.frame_set(frame)
+                if block.library is None:
+                    block.use_fake_user = block.session_uid in kept
+        if (scene.frame_current, scene.frame_subframe) != (frame, subframe):
+            scene.frame_set(frame, subframe=subframe)
         raise
 
 
@@ -80,23 +67,28 @@ def _target_restorer(target: Any | None) -> Callable[[], None]:
     """Return a function that gives an object its mesh, action and cache modifier back."""
     if target is None or target.type != "MESH":
         return lambda: None
-    object_name, mesh_name = target.name, target.data.name
+    object_uid, mesh_uid = target.session_uid, target.data.session_uid
     action = target.animation_data.action if target.animation_data else None
-    action_name = None if action is None else action.name
+    action_uid = None if action is None else action.session_uid
     cache = target.modifiers.get(MODIFIER_NAME)
     stored_cache = None if cache is None else (cache.filepath, int(cache.frame_start))
 
     def restore() -> None:
-        head = bpy.data.objects[object_name]
-        head.data = bpy.data.meshes[mesh_name]
-        if head.animation_data is not None:
-            head.animation_data.action = None if action_name is None else bpy.data.actions[action_name]
+        head, mesh = _block("objects", object_uid), _block("meshes", mesh_uid)
+        if head.data != mesh:
+            head.data = mesh
+        if head.animation_data is not None and head.animation_data.action != _block("actions", action_uid):
+            head.animation_data.action = _block("actions", action_uid)
         if stored_cache is None:
             detach_cache(head)
         else:
             attach_cache(head, *stored_cache)
 
     return restore
+
+
+def _block(collection: str, uid: int | None) -> Any:
+    return next((block for block in getattr(bpy.data, collection) if block.session_uid == uid), None)
 
 
 def _remove_added_strips(scene: Any, before: Iterable[StripState]) -> None:

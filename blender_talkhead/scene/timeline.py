@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
 import bpy
 
 from .. import compat
-from ..facial.timing import frame_rate_of, split_frame_rate
+from ..facial.timing import Seconds, frame_rate_of, split_frame_rate
 
 logger = logging.getLogger(__name__)
 
 MAX_SCENE_FRAME = 1_048_574
 """Blender's last frame."""
+_FRAME_TOLERANCE = 1e-4
 STRIP_PROPERTY = "talkhead_object"
 """Custom property of a sound strip: name of the head that speaks it."""
 
@@ -41,22 +43,42 @@ def set_frame_range(scene: Any, start: int, num_frames: int, is_new: bool) -> No
     scene.frame_start = min(scene.frame_start, max(start, 0))
 
 
-def add_sound_strip(scene: Any, audio: Path, start: int, head_name: str) -> Any | None:
-    """Put the recording into the sequencer, so that it starts at a scene frame. The scene's rate must be set before.
+def add_sound_strip(
+    scene: Any,
+    audio: Path,
+    start: int,
+    head_name: str,
+    section: tuple[Seconds, Seconds | None] = (0.0, None),
+) -> Any | None:
+    """Put a recording into the sequencer, so that a section of it starts at a scene frame.
+
+    Args:
+        scene: the scene, with its final frame rate.
+        audio: the recording.
+        start: scene frame at which the section is heard first.
+        head_name: the head that speaks it.
+        section: begin and duration; None is all that follows.
 
     Returns:
-        The strip, or None where this Blender is built without sound (a warning is logged).
+        The strip, or None where this Blender cannot load the recording (one is built without sound).
     """
     strips = compat.sequencer_strips(scene)
     channel = 1 + max((strip.channel for strip in strips), default=0)
+    lead = section[0] * scene_rate(scene)
+    content_start = start - math.floor(lead + _FRAME_TOLERANCE)
     try:
-        strip = strips.new_sound(audio.stem, str(audio), channel, start)
+        strip = strips.new_sound(audio.stem, str(audio), channel, content_start)
     except RuntimeError as error:
-        logger.warning("no sound strip: this Blender cannot load %s (%s)", audio.name, str(error).strip())
+        logger.debug("cannot load %s: %s", audio, error)
         return None
+    if lead > _FRAME_TOLERANCE:
+        compat.set_strip_start(strip, start)
+        compat.set_sound_offset(strip, -(lead - (start - content_start)) / scene_rate(scene))
+    if section[1] is not None:
+        compat.set_strip_end(strip, min(compat.strip_end(strip), start + round(section[1] * scene_rate(scene))))
     strip[STRIP_PROPERTY] = head_name
-    scene.sync_mode = "AUDIO_SYNC"
-    scene.use_audio_scrub = True
+    if scene.sync_mode == "NONE":
+        scene.sync_mode = "AUDIO_SYNC"
     return strip
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.in_blender import scenarios
+from tests.in_blender import animation_scenarios, scenarios
 
 
 def main() -> None:
     arguments = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else sys.argv[1:]
     name, folder, *values = arguments
-    getattr(scenarios, name)(Path(folder), *values)
+    scenario = getattr(scenarios, name, None) or getattr(animation_scenarios, name)
+    scenario(Path(folder), *values)
     sys.stdout.write(f"\nscenario {name} passed\n")
     sys.stdout.flush()
 

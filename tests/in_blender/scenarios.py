@@ -116,13 +116,19 @@ def wrong_targets_are_refused(folder: Path) -> None:
     head = bpy.data.objects[take.object_name]
     light = bpy.data.objects.new("lamp", bpy.data.lights.new("lamp", "POINT"))
     head.shape_key_add(name="my smile", from_mix=False)
-    polygons = MotionClip(**{**clip.__dict__, "polygon_vertices": clip.polygon_vertices[::-1].copy()})
+    polygons = MotionClip(
+        **{
+            **clip.__dict__,
+            "polygon_vertices": clip.polygon_vertices[::-1].copy(),
+            "template_vertices": clip.template_vertices[::-1].copy(),
+        }
+    )
     before = snapshot()
     for motion, target, mode, words in (
         (other, head, "basis", "vertices"),
-        (polygons, head, "basis", "other polygons"),
+        (polygons, head, "basis", "another topology"),
         (clip, light, "basis", "must be a mesh"),
-        (clip, head, "per-frame", "shape keys of its own"),
+        (clip, head, "per-frame", "absolute keys"),
     ):
         expect_error(BadInputError, words, lambda m=motion, t=target, b=mode: guarded(m, b, scene, t, folder))
         assert snapshot() == before
@@ -162,7 +168,7 @@ def failures_leave_the_scene(folder: Path) -> None:
             expect_error(OutputError, "disk full", lambda t=target, m=mode: fail_late(t, m))
             assert snapshot() == before, (mode, target, snapshot(), before)
             check_motion(clip, take, "cache", 25.0)
-    take_module.write_point_cache = lambda *_: (_ for _ in ()).throw(KeyboardInterrupt())
+    take_module.point_cache_steps = lambda *_: (_ for _ in ()).throw(KeyboardInterrupt())
     expect_error(KeyboardInterrupt, "", lambda: guarded(clip, "cache", scene, head, folder))
     assert snapshot() == before
 
