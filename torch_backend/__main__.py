@@ -8,7 +8,8 @@ import sys
 from torch_backend.command_line import main
 
 
-def _run_process() -> int:
+def run_process() -> int:
+    """Run the command of this process; returns its exit code."""
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     sys.stdout = sys.stderr
@@ -16,4 +17,4 @@ def _run_process() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_run_process())
+    sys.exit(run_process())

@@ -94,8 +94,12 @@ class Worker:
                 threading.Thread(target=self._read_requests, name="requests", daemon=True).start()
                 self._work()
         except KeyboardInterrupt:
-            self._stop()
+            self._exit_code = ExitCode.CANCELLED
+        except BrokenPipeError:
+            logger.debug("nobody reads the messages", exc_info=True)
             return ExitCode.CANCELLED
+        try:
+            self._answer_waiting()
         except BrokenPipeError:
             logger.debug("nobody reads the messages", exc_info=True)
             return ExitCode.CANCELLED
@@ -118,7 +122,6 @@ class Worker:
             if message is not None and self._begin(message.id):
                 self._do(message.id, message.job)
                 idle_since = time.monotonic()
-        self._stop()
 
     def _seconds_to_wait(self, idle: float) -> float:
         ends = [self._settings.exit_after_idle_seconds]
@@ -235,23 +238,21 @@ class Worker:
         self._start_grace()
 
     def _stop(self) -> None:
-        """Cancel all jobs and let the main thread end; from any thread, more than once."""
-        first = not self._stopping.is_set()
+        """Let the running job stop, and the main thread end after it."""
+        self._start_grace()
         self._stopping.set()
         with self._lock:
-            waiting, self._waiting = sorted(self._waiting), set()
-            if self._running is not None or waiting:
-                self._exit_code = ExitCode.CANCELLED
             if self._running is not None:
+                self._exit_code = ExitCode.CANCELLED
                 self._cancelled.set()
-        if first:
-            self._start_grace()
         self._queue.put(None)
-        try:
-            for job_id in waiting:
-                self._emitter(job_id).error(ExitCode.CANCELLED, "cancelled")
-        except BrokenPipeError:
-            logger.debug("nobody reads the messages", exc_info=True)
+
+    def _answer_waiting(self) -> None:
+        with self._lock:
+            waiting, self._waiting = sorted(self._waiting), set()
+        for job_id in waiting:
+            self._exit_code = ExitCode.CANCELLED
+            self._emitter(job_id).error(ExitCode.CANCELLED, "cancelled")
 
     def _start_grace(self) -> None:
         timer = threading.Timer(GRACE_SECONDS, _end_process)
