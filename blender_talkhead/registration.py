@@ -1,24 +1,77 @@
-"""What Blender registers when the extension is enabled: the headless command `blender --command talkhead`."""
+"""What Blender registers when the extension is enabled, and takes down when it is disabled."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from typing import Any
 
 import bpy
+
+from . import preferences, properties
+from .operators import animate, backend, choices, takes
+from .session import session
+from .ui import folder_size, panels, recording
+from .ui import takes as takes_list
+
+logger = logging.getLogger(__name__)
+
+CLASSES: tuple[type, ...] = (
+    *properties.CLASSES,
+    *preferences.CLASSES,
+    *animate.CLASSES,
+    *backend.CLASSES,
+    *choices.CLASSES,
+    *takes.CLASSES,
+    *panels.CLASSES,
+)
+"""In the order of registration; taken down in reverse."""
 
 _commands: list[Any] = []
 
 
 def register(package: str) -> None:
-    """Registers the extension under the name that Blender gave to its root package."""
-    del package  # preferences will be found under it
-    from .command_line import main
+    """Register the extension under the name that Blender gave to its root package.
 
-    _commands.append(bpy.utils.register_cli_command("talkhead", main))
+    Nothing heavy is imported (a Blender without numpy must get as far as telling so) and nothing is started.
+    """
+    session.package = package
+    preferences.TalkHeadPreferences.bl_idname = package
+    for registered in CLASSES:
+        bpy.utils.register_class(registered)
+    bpy.types.Scene.talkhead = bpy.props.PointerProperty(
+        name="TalkHead", description="Settings of Animate from Audio", type=properties.TalkHeadSettings
+    )
+    bpy.types.WindowManager.talkhead = bpy.props.PointerProperty(
+        name="TalkHead", description="State of Animate from Audio", type=properties.TalkHeadStatus
+    )
+    animate.register_handlers()
+    backend.begin_background_work()
+    _commands.append(bpy.utils.register_cli_command("talkhead", _run_command))
 
 
 def unregister(package: str) -> None:
-    """Takes down what register() set up."""
+    """Take down what register() set up, and end what runs."""
     del package
     while _commands:
         bpy.utils.unregister_cli_command(_commands.pop())
+    animate.end_animation()
+    backend.end_background_work()
+    animate.unregister_handlers()
+    for owner in (bpy.types.WindowManager, bpy.types.Scene):
+        if hasattr(owner, "talkhead"):
+            del owner.talkhead
+    for registered in reversed(CLASSES):
+        try:
+            bpy.utils.unregister_class(registered)
+        except RuntimeError as error:  # one that failed must not keep the others
+            logger.warning("cannot unregister %s: %s", registered.__name__, error)
+    for forget in (takes_list.forget_takes, recording.forget_recordings, folder_size.forget_sizes, session.reset):
+        forget()
+
+
+def _run_command(arguments: Sequence[str]) -> int:
+    """Run `blender --command talkhead`; imported only then."""
+    from .command_line import main
+
+    return main(arguments)

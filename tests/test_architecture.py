@@ -39,7 +39,7 @@ PLAIN_ROOMS = (
     "torch_backend/geometry/",
     "torch_backend/splatting/",
 )
-FRONT_LIBRARIES = {"numpy", "bpy", "mathutils"} | set(sys.stdlib_module_names)
+FRONT_LIBRARIES = {"numpy", "bpy", "mathutils", "aud"} | set(sys.stdlib_module_names)
 
 
 def source_files() -> Iterator[tuple[str, str]]:

@@ -1,0 +1,1 @@
+"""Operators: read the properties, call one function, report."""

@@ -1,0 +1,155 @@
+"""Turns what the panel says into an animation's settings, and starts it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..backend_client.python_environment import find_backend_python
+from ..backend_client.shared_worker import close_shared_worker, shared_worker
+from ..contract.errors import BadInputError, OutputError
+from ..contract.jobs import MAX_VERTICES, MIN_VERTICES
+from ..preferences import PreferenceValues, cache_folder, read_preferences
+from ..session import session
+from ..ui.choices import audible_seconds, estimate_of
+from ..ui.estimates import PARTS_VERTICES
+from ..ui.reasons import NO_NUMPY, find_strip, has_numpy
+from ..ui.recording import recording_path
+from .animation_job import AnimationJob, left_over_folders
+
+if TYPE_CHECKING:
+    from ..bake.animation import AnimationSettings
+
+HEAD_VERTICES = 8_004
+"""Vertices of the head's own mesh, which no number of vertices asks for."""
+
+
+def start_job(context: Any) -> AnimationJob:
+    """Start what the panel asks for.
+
+    Raises:
+        TalkHeadError: it cannot be started; the text says why and what to do.
+    """
+    if not has_numpy():
+        raise BadInputError(NO_NUMPY)
+    values = read_preferences(context)
+    settings = read_settings(context.scene, values)
+    python = backend_python(values)
+    folder = ready_folder(cache_folder(values))
+    seconds = audible_seconds(context.scene)
+    job = AnimationJob(settings, context.scene.name, shared_worker(python), folder, close_shared_worker)
+    if seconds is not None:
+        job.estimated_seconds = estimate_of(context, seconds).seconds
+    return job
+
+
+def backend_python(values: PreferenceValues) -> Path:
+    """Return the Python of the backend: the one that was checked, else the first that looks right.
+
+    Raises:
+        BackendError: there is none.
+    """
+    if session.report is not None and session.report.usable:
+        return session.report.python
+    return find_backend_python(preferred=values.python)
+
+
+def read_settings(scene: Any, values: PreferenceValues) -> AnimationSettings:
+    """Return what a scene's panel and the preferences ask for.
+
+    Raises:
+        BadInputError: the recording, strip or target is not chosen or cannot be used.
+    """
+    from ..bake.animation import AnimationSettings
+
+    chosen = scene.talkhead
+    target = _read_target(chosen)
+    options: dict[str, Any] = {
+        "target": None if target is None else target.name,
+        "method": chosen.method,
+        "vertices": vertices_for(target, chosen.vertices),
+        "identity": _read_identity(chosen) if target is None else None,
+        "seed": chosen.seed,
+        "device": values.device,
+        "bake": chosen.bake,
+        "start": chosen.start,
+        "extend_range": chosen.extend_range,
+        **_read_sound(scene, chosen),
+    }
+    return AnimationSettings(**options)
+
+
+def vertices_for(target: Any | None, chosen: int) -> int | None:
+    """Return the vertices of the skin to ask for; None leaves it to the target's last take, or is the head's own mesh.
+
+    A head of ours takes any resolution; a mesh of the user's keeps its vertices, so the motion must have as many.
+    """
+    from ..bake.provenance import is_own_object, read_provenance, take_action
+
+    if target is None or is_own_object(target):
+        return chosen
+    skin = len(target.data.vertices) - PARTS_VERTICES
+    has_take = read_provenance(take_action(target)) is not None
+    if has_take or skin + PARTS_VERTICES == HEAD_VERTICES or not MIN_VERTICES <= skin <= MAX_VERTICES:
+        return None
+    return skin
+
+
+def ready_folder(folder: Path) -> Path:
+    """Make the cache folder, and clear what jobs of a Blender that crashed left in it.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot make the cache folder {folder}: {error.strerror or error}; choose another in the preferences"
+        ) from error
+    for left in left_over_folders(folder):
+        if not is_in_use(left):
+            shutil.rmtree(left, ignore_errors=True)
+    return folder
+
+
+def is_in_use(folder: Path) -> bool:
+    """Whether a job's folder was written to lately: another Blender may be at work in it."""
+    try:
+        return time.time() - folder.stat().st_mtime < 24 * 3600
+    except OSError:
+        return False
+
+
+def _read_sound(scene: Any, chosen: Any) -> dict[str, Any]:
+    if chosen.source == "FILE":
+        if not chosen.audio.strip():
+            raise BadInputError("no recording is chosen; choose one in the TalkHead panel")
+        return {"audio": recording_path(chosen.audio, chosen.id_data.library)}
+    from ..scene.sound_strips import audio_of_strip
+
+    strip = find_strip(scene, chosen.strip)
+    if strip is None:
+        raise BadInputError(f'the sequencer of "{scene.name}" has no sound strip "{chosen.strip}"; choose another')
+    audio, start_seconds, duration_seconds, start_frame = audio_of_strip(strip, scene)
+    return {
+        "audio": audio,
+        "audio_start_seconds": start_seconds,
+        "audio_duration_seconds": duration_seconds,
+        "start": start_frame,
+        "sound_strip": strip.name,
+    }
+
+
+def _read_target(chosen: Any) -> Any | None:
+    if chosen.target_kind == "NEW":
+        return None
+    if chosen.target is None:
+        raise BadInputError("no object is chosen; choose the one that will speak, or New Head")
+    return chosen.target
+
+
+def _read_identity(chosen: Any) -> str:
+    return str(chosen.identity_seed) if chosen.identity == "random" else str(chosen.identity)

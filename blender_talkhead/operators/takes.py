@@ -1,0 +1,88 @@
+"""The heads of the file that speak: select one, remove one."""
+
+from typing import Any, ClassVar
+
+import bpy
+from bpy.props import StringProperty
+from bpy.types import Context, Event, Operator
+
+from ..contract.errors import TalkHeadError
+from ..session import session
+from ..ui.reasons import NO_NUMPY, has_numpy
+from ..ui.takes import forget_takes
+
+
+class TALKHEAD_OT_select_take(Operator):
+    """Make this head the active object."""
+
+    bl_idname = "talkhead.select_take"
+    bl_label = "Select"
+    bl_options: ClassVar[set[str]] = {"UNDO", "INTERNAL"}
+
+    name: StringProperty(name="Object", description="Name of the head")
+
+    def execute(self, context: Context) -> set[str]:
+        """Select it alone."""
+        item = context.view_layer.objects.get(self.name)
+        if item is None:
+            self.report({"WARNING"}, f'"{self.name}" is not in this view layer; it may be hidden with its collection')
+            return {"CANCELLED"}
+        for other in context.view_layer.objects.selected:
+            other.select_set(False)
+        item.select_set(True)
+        context.view_layer.objects.active = item
+        return {"FINISHED"}
+
+
+class TALKHEAD_OT_remove(Operator):
+    """Remove the take: a head that TalkHead made goes with its sound and its kept takes; an object of yours stays."""
+
+    bl_idname = "talkhead.remove"
+    bl_label = "Remove Speech Animation"
+    bl_options: ClassVar[set[str]] = {"REGISTER", "UNDO"}
+
+    name: StringProperty(
+        name="Object", description="Name of the head; the active object when empty", options={"HIDDEN", "SKIP_SAVE"}
+    )
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        """Not while an animation may be baked onto it."""
+        del context
+        if session.is_animating():
+            cls.poll_message_set("An animation is being made; wait for it or cancel it")
+            return False
+        if not has_numpy():
+            cls.poll_message_set(NO_NUMPY)
+            return False
+        return True
+
+    def invoke(self, context: Context, event: Event) -> set[str]:
+        """Ask first."""
+        return context.window_manager.invoke_confirm(self, event)
+
+    def execute(self, context: Context) -> set[str]:
+        """Remove it."""
+        from ..bake.inventory import remove_head
+        from ..bake.provenance import take_action
+
+        head = self._find(context)
+        if head is None or take_action(head) is None:
+            self.report({"ERROR"}, f'There is no head "{self.name}" with a take of TalkHead; choose one in Results')
+            return {"CANCELLED"}
+        name = head.name
+        try:
+            remove_head(head)
+        except TalkHeadError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        forget_takes()
+        session.notes = []
+        self.report({"INFO"}, f"Removed the speech animation of {name}")
+        return {"FINISHED"}
+
+    def _find(self, context: Context) -> Any | None:
+        return bpy.data.objects.get(self.name) if self.name else context.view_layer.objects.active
+
+
+CLASSES: tuple[type, ...] = (TALKHEAD_OT_select_take, TALKHEAD_OT_remove)

@@ -1,0 +1,178 @@
+"""What the panel sets (`Scene.talkhead`, saved in the file) and what scripts can read (`WindowManager.talkhead`)."""
+
+# Annotations are evaluated: Blender reads the properties from them, so they stay no text.
+
+from collections.abc import Iterator
+from typing import Any
+
+from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
+from bpy.types import Context, Object, PropertyGroup
+
+from . import compat
+from .contract.jobs import MAX_SEED, MAX_VERTICES, MIN_VERTICES
+from .session import session
+
+STANDARD_VERTICES = 5_000
+RESOLUTIONS = (
+    ("Preview", 1_500, "Quick to make and to play, for timing"),
+    ("Standard", STANDARD_VERTICES, "Smooth enough for most shots"),
+    ("Fine", 15_000, "For close-ups"),
+    ("Ultra", 50_000, "As dense as it goes; takes long, and plays best with the cache bake"),
+)
+"""Name, vertices of the skin and description of each preset."""
+MAX_UI_SEED = min(MAX_SEED, 2**31 - 1)
+MIN_START, MAX_START = -100_000, 1_000_000
+
+SOURCES = (
+    ("FILE", "Audio File", "A recording on disk, in any format that FFmpeg reads, or a video with sound",
+     "FILE_SOUND", 0),
+    ("STRIP", "Sound Strip", "A sound strip of the sequencer; only its audible part is animated, in sync",
+     "SEQUENCE", 1),
+)  # fmt: skip
+TARGETS = (
+    ("NEW", "New Head", "Make a new built-in head; nothing else in the scene is touched", "ADD", 0),
+    ("OBJECT", "Object", "Animate a head that is in the scene: one made by TalkHead, or any mesh of its topology",
+     "OUTLINER_OB_MESH", 1),
+)  # fmt: skip
+METHODS = (
+    ("mmtalker", "MMTalker", "Moves every vertex of the face, at any resolution, 30 frames a second", "USER", 0),
+)
+BAKES = (
+    ("basis", "Shape Keys", "A few dozen signed shape keys with curves: small, editable, plays fast (recommended)",
+     "SHAPEKEY_DATA", 0),
+    ("per-frame", "One Key a Frame", "One absolute shape key a frame, played by one curve: exact, all in the file",
+     "KEYFRAME_HLT", 1),
+    ("cache", "Cache File", "A PC2 file beside the .blend: exact, for long recordings and dense meshes",
+     "FILE_CACHE", 2),
+)  # fmt: skip
+IDENTITIES = (
+    ("mean", "Mean", "The average head"),
+    ("broad", "Broad", "Strong jaw and brow, wide nose"),
+    ("soft", "Soft", "Small jaw, large eyes, full lips"),
+    ("lean", "Lean", "Long and narrow, marked cheekbones"),
+    ("round", "Round", "Short and wide, full cheeks"),
+    ("random", "Random", "A head of its own for each number below; the same number gives the same head"),
+)
+
+
+def _search_sound_strips(settings: Any, context: Context, edit_text: str) -> Iterator[str]:
+    del context
+    wanted = edit_text.lower()
+    for strip in compat.existing_strips(settings.id_data):
+        if strip.type == "SOUND" and wanted in strip.name.lower():
+            yield strip.name
+
+
+def _is_mesh(settings: Any, item: Object) -> bool:
+    del settings
+    return bool(item.type == "MESH")
+
+
+class TalkHeadSettings(PropertyGroup):
+    """What `Animate from Audio` does in this scene."""
+
+    source: EnumProperty(name="Audio From", description="Where the speech comes from", items=SOURCES)
+    audio: StringProperty(
+        name="Recording",
+        description="Recorded speech: WAV, FLAC, MP3, OGG, M4A or a video with sound",
+        subtype="FILE_PATH",
+    )
+    strip: StringProperty(
+        name="Sound Strip",
+        description="A sound strip of this scene's sequencer; the head starts to speak where it begins",
+        search=_search_sound_strips,
+        search_options={"SORT"},
+    )
+    target_kind: EnumProperty(name="Animate", description="What speaks the recording", items=TARGETS)
+    target: PointerProperty(
+        name="Object",
+        description="Mesh that will speak; its present animation is kept in the file and can be brought back",
+        type=Object,
+        poll=_is_mesh,
+    )
+    method: EnumProperty(name="Method", description="How speech becomes motion", items=METHODS)
+    vertices: IntProperty(
+        name="Vertices",
+        description="Vertices of the face's skin; eyes, teeth and tongue come on top",
+        default=STANDARD_VERTICES,
+        min=MIN_VERTICES,
+        max=MAX_VERTICES,
+        soft_max=20_000,
+        step=50,
+    )
+    identity: EnumProperty(name="Face", description="Which face the new head has", items=IDENTITIES)
+    identity_seed: IntProperty(
+        name="Face Number", description="Number of the random face", default=1, min=0, max=MAX_UI_SEED
+    )
+    start: IntProperty(
+        name="Start Frame",
+        description="Scene frame at which the recording begins",
+        default=1,
+        min=MIN_START,
+        max=MAX_START,
+    )
+    bake: EnumProperty(name="Store As", description="How the motion is stored", items=BAKES)
+    seed: IntProperty(
+        name="Seed",
+        description="Number behind everything random: the same seed gives the same motion. It is noted on the action",
+        default=0,
+        min=0,
+        max=MAX_UI_SEED,
+    )
+    extend_range: BoolProperty(
+        name="Extend Frame Range",
+        description="Lengthen the scene's frame range where the speech goes on beyond it; it is never shortened",
+        default=False,
+    )
+
+
+class TalkHeadStatus(PropertyGroup):
+    """The state of this run of Blender, for scripts and tests: computed when read, never saved."""
+
+    running: BoolProperty(
+        name="Running", description="Whether an animation is being made", get=lambda self: session.is_animating()
+    )
+    installing: BoolProperty(
+        name="Installing", description="Whether a backend is being installed", get=lambda self: session.is_installing()
+    )
+    phase: StringProperty(
+        name="Phase",
+        description="What is being done now, such as animating or baking; at the end done, failed or cancelled",
+        get=lambda self: "" if session.job is None else session.job.phase,
+    )
+    fraction: FloatProperty(
+        name="Fraction",
+        description="Done part of the animation",
+        min=0.0,
+        max=1.0,
+        get=lambda self: 0.0 if session.job is None else session.job.fraction,
+    )
+    seconds_left: FloatProperty(
+        name="Seconds Left",
+        description="Estimated seconds to the end; -1 while unknown",
+        min=-1.0,
+        get=lambda self: _seconds_left(),
+    )
+    message: StringProperty(
+        name="Message",
+        description="The newest message to the user",
+        get=lambda self: session.notes[-1].text if session.notes else "",
+    )
+    backend_found: BoolProperty(
+        name="Backend Found",
+        description="Whether a Python with the backend's packages was found",
+        get=lambda self: session.report is not None and session.report.usable,
+    )
+    tick_milliseconds: FloatProperty(
+        name="Tick Cost",
+        description="Milliseconds that 95 % of the last animation's timer ticks stayed under",
+        get=lambda self: 0.0 if session.job is None else session.job.tick_milliseconds(95.0),
+    )
+
+
+def _seconds_left() -> float:
+    left = None if session.job is None else session.job.seconds_left
+    return -1.0 if left is None else float(left)
+
+
+CLASSES: tuple[type, ...] = (TalkHeadSettings, TalkHeadStatus)

@@ -1,0 +1,1 @@
+"""What the user sees: panels, the reasons beside disabled buttons, estimates."""

@@ -1,0 +1,116 @@
+"""What to animate and how: the upper part of the panel and its options."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..preferences import read_preferences
+from ..properties import RESOLUTIONS
+from .estimates import Estimate, estimate_animation
+from .reasons import find_strip
+from .recording import look_at_recording, recording_path
+from .wrapped_text import describe_bytes, describe_seconds
+
+_TYPICAL_SECONDS = 10.0
+
+
+def draw_choices(layout: Any, context: Any) -> None:
+    """Draw recording, face, detail and what they cost."""
+    settings = context.scene.talkhead
+    seconds = audible_seconds(context.scene)
+    _draw_recording(layout, context, settings, seconds)
+    layout.separator(factor=0.5)
+    _draw_face(layout, settings)
+    layout.separator(factor=0.5)
+    _draw_detail(layout, settings)
+    _draw_estimate(layout, context, settings, seconds)
+
+
+def draw_options(layout: Any, context: Any) -> None:
+    """Draw what a first animation can leave as it is."""
+    settings = context.scene.talkhead
+    row = layout.row(align=True)
+    row.enabled = settings.source == "FILE"
+    row.prop(settings, "start")
+    row.operator("talkhead.start_at_current_frame", text="", icon="TIME")
+    layout.prop(settings, "extend_range")
+    layout.prop(settings, "bake")
+    layout.prop(settings, "method")
+    layout.prop(settings, "seed")
+
+
+def audible_seconds(scene: Any) -> float | None:
+    """Return how long the chosen recording, or the audible part of the chosen strip, lasts; None while unknown."""
+    settings = scene.talkhead
+    if settings.source == "FILE":
+        if not settings.audio.strip():
+            return None
+        return look_at_recording(recording_path(settings.audio, settings.id_data.library)).seconds
+    strip = find_strip(scene, settings.strip) if settings.strip else None
+    if strip is None:
+        return None
+    return float(strip.frame_final_end - strip.frame_final_start) / scene_rate(scene)
+
+
+def scene_rate(scene: Any) -> float:
+    """Return the scene's frames per second."""
+    return float(scene.render.fps / scene.render.fps_base)
+
+
+def estimate_of(context: Any, seconds: float) -> Estimate:
+    """Return what an animation of a recording of this length will cost with the panel's settings."""
+    scene = context.scene
+    settings = scene.talkhead
+    return estimate_animation(
+        seconds, settings.vertices, settings.bake, scene_rate(scene), read_preferences(context).speed_factor
+    )
+
+
+def _draw_recording(layout: Any, context: Any, settings: Any, seconds: float | None) -> None:
+    layout.row().prop(settings, "source", expand=True)
+    column = layout.column(align=True)
+    column.use_property_split = False
+    if settings.source == "FILE":
+        column.prop(settings, "audio", text="")
+        if not settings.audio:
+            column.operator("talkhead.use_demo_recording", icon="OUTLINER_OB_SPEAKER")
+    else:
+        row = column.row(align=True)
+        row.prop(settings, "strip", text="", icon="SOUND")
+        row.operator("talkhead.use_active_strip", text="", icon="EYEDROPPER")
+    if seconds is not None:
+        rate = scene_rate(context.scene)
+        row = column.row()
+        row.enabled = False  # looks like what it is: a remark
+        row.label(text=f"{seconds:.1f} s, {int(seconds * rate) + 1} frames at {rate:.4g} a second")
+
+
+def _draw_face(layout: Any, settings: Any) -> None:
+    layout.row().prop(settings, "target_kind", expand=True)
+    if settings.target_kind == "OBJECT":
+        layout.prop(settings, "target")
+        return
+    layout.prop(settings, "identity")
+    if settings.identity == "random":
+        layout.prop(settings, "identity_seed")
+
+
+def _draw_detail(layout: Any, settings: Any) -> None:
+    layout.prop(settings, "vertices", text="Detail", slider=True)
+    row = layout.row(align=True)
+    for name, vertices, _ in RESOLUTIONS:
+        button = row.operator("talkhead.set_resolution", text=name, depress=settings.vertices == vertices)
+        button.vertices = vertices
+
+
+def _draw_estimate(layout: Any, context: Any, settings: Any, seconds: float | None) -> None:
+    estimate = estimate_of(context, _TYPICAL_SECONDS if seconds is None else seconds)
+    column = layout.column(align=True)
+    column.scale_y = 0.85
+    prefix = "" if seconds is not None else f"For {_TYPICAL_SECONDS:.0f} s of speech: "
+    column.label(
+        text=f"{prefix}about {describe_seconds(estimate.seconds)}, {describe_bytes(estimate.memory_bytes)} memory",
+        icon="TIME",
+    )
+    place = "cache file" if settings.bake == "cache" else ".blend file"
+    column.label(text=f"{describe_bytes(estimate.file_bytes)} in the {place}", icon="BLANK1")

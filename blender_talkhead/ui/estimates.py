@@ -1,0 +1,74 @@
+"""How long an animation will take and how much memory it needs, before it starts (no bpy).
+
+The figures are those of docs/results.md (two processor cores); the last animation on this computer corrects the time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PARTS_VERTICES = 3_018
+"""Vertices of eyes, teeth, gums and tongue, beside the skin."""
+_START_SECONDS = 6.0
+_HEAD_SECONDS_PER_VERTEX = 4e-4
+_SECONDS_PER_SECOND = 0.05
+_SECONDS_PER_SECOND_AND_VERTEX = 1.1e-5
+_BASE_BYTES = 0.42e9
+_BYTES_PER_VERTEX = 2.0e4
+_WINDOW_BYTES = 0.11e9
+_WINDOW_SECONDS = 30.0
+_CLIP_RATE = 30.0
+_BYTES_PER_POSITION = 12
+_TYPICAL_BASIS_KEYS = 60
+_BYTES_PER_CURVE_KEY = 40
+_LARGEST_CORRECTION, _SMALLEST_CORRECTION = 50.0, 0.02
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an animation will cost."""
+
+    seconds: float
+    """Of the backend and the bake."""
+    memory_bytes: float
+    """Of the backend while it works."""
+    file_bytes: float
+    """Added to the .blend file, or beside it by the cache bake."""
+
+
+def estimate_animation(
+    duration_seconds: float, vertices: int, bake: str, scene_rate: float, speed_factor: float = 1.0
+) -> Estimate:
+    """Return the estimate for a recording.
+
+    Args:
+        duration_seconds: length of the animated part of the recording.
+        vertices: vertices of the skin.
+        bake: "basis", "per-frame" or "cache".
+        scene_rate: frames per second of the scene.
+        speed_factor: how much slower this computer is than the one of docs/results.md.
+    """
+    per_second = _SECONDS_PER_SECOND + _SECONDS_PER_SECOND_AND_VERTEX * vertices
+    seconds = _START_SECONDS + _HEAD_SECONDS_PER_VERTEX * vertices + duration_seconds * per_second
+    window = min(1.0, duration_seconds / _WINDOW_SECONDS)
+    memory = _BASE_BYTES + _BYTES_PER_VERTEX * vertices + _WINDOW_BYTES * window
+    positions = vertices + PARTS_VERTICES
+    frames = int(duration_seconds * scene_rate) + 1
+    if bake == "basis":
+        keys = min(_TYPICAL_BASIS_KEYS, int(duration_seconds * _CLIP_RATE) + 1)
+        size = keys * (positions * _BYTES_PER_POSITION + frames * _BYTES_PER_CURVE_KEY)
+    else:
+        size = frames * positions * _BYTES_PER_POSITION
+    return Estimate(seconds * speed_factor, memory, size)
+
+
+def corrected_speed_factor(speed_factor: float, estimated_seconds: float, seconds: float) -> float:
+    """Return the speed factor after an animation that was estimated with `speed_factor` took `seconds`.
+
+    Half way between the old and the measured one: one run beside other work should not spoil the estimates.
+    """
+    if estimated_seconds <= 0.0 or seconds <= 0.0:
+        return speed_factor
+    measured = speed_factor * seconds / estimated_seconds
+    corrected = (speed_factor * measured) ** 0.5 if speed_factor != 1.0 else measured
+    return min(max(corrected, _SMALLEST_CORRECTION), _LARGEST_CORRECTION)
