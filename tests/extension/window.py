@@ -160,8 +160,15 @@ class BlenderWindow:
 
     def pointer(self, *arguments: object) -> None:
         """Run xdotool on the screen."""
+        self.ask(*arguments)
+
+    def ask(self, *arguments: object) -> str:
+        """Run xdotool on the screen; returns what it prints."""
         environment = {**os.environ, "DISPLAY": f":{self._number}"}
-        subprocess.run(["xdotool", *map(str, arguments)], env=environment, check=True, timeout=60)
+        command = ["xdotool", *map(str, arguments)]
+        return subprocess.run(
+            command, env=environment, check=True, timeout=60, text=True, stdout=subprocess.PIPE
+        ).stdout
 
     def move(self, x: float, y: float) -> None:
         """Move the pointer there, by a small step at the end as a hand does."""
@@ -196,23 +203,49 @@ class BlenderWindow:
 
     # Where things are
 
-    def region(self, area: str, region: str, window: int = 0) -> dict[str, Any]:
-        """A region of the first area of a type, such as ("VIEW_3D", "UI")."""
-        for entry in self.state()["windows"][window]["areas"]:
-            if entry["type"] == area:
-                for candidate in entry["regions"]:
-                    if candidate["type"] == region:
-                        return dict(candidate)
-        raise AssertionError(f"no region {region} in an area {area}")
+    def box(self, area: str, region: str, window: int = 0) -> tuple[int, int, int, int]:
+        """(left, top, width, height) on the screen of a region of the first area of a type, as ("VIEW_3D", "UI").
+
+        Raises:
+            AssertionError: there is none.
+        """
+        shown = self.state()["windows"][window]
+        x, y = self._corners()[window]
+        for entry in shown["areas"]:
+            for candidate in entry["regions"]:
+                if (entry["type"], candidate["type"]) == (area, region):
+                    left, top, width, height = candidate["box"]
+                    return left + x, top + y, width, height
+        raise AssertionError(f"no region {region} in an area {area} of window {window}")
 
     def center(self, area: str, region: str = "WINDOW") -> tuple[float, float]:
         """The middle of a region."""
-        left, top, width, height = self.region(area, region)["box"]
+        left, top, width, height = self.box(area, region)
         return left + width / 2, top + height / 2
+
+    def _identities(self) -> list[str]:
+        """Blender's windows as X knows them, in the order in which they were opened."""
+        return sorted(self.ask("search", "--onlyvisible", "--name", ".").split(), key=int)
+
+    def _corners(self) -> list[tuple[int, int]]:
+        """(left, top) of each window on the screen."""
+        corners = []
+        for identity in self._identities():
+            told = dict(line.split("=") for line in self.ask("getwindowgeometry", "--shell", identity).split())
+            corners.append((int(told["X"]), int(told["Y"])))
+        return corners
+
+    def focus(self, window: int) -> None:
+        """Give a window the keyboard, as a window manager would."""
+        self.pointer("windowfocus", self._identities()[window])
+
+    def hide(self, window: int) -> None:
+        """Take a window off the screen."""
+        self.pointer("windowunmap", self._identities()[window])
 
     def widgets(self, area: str, region: str, columns: tuple[float, ...] = (0.5,)) -> Iterator[tuple[str, int, int]]:
         """Move the pointer down a region; yields (property or operator, x, y) for each button met."""
-        left, top, width, height = self.region(area, region)["box"]
+        left, top, width, height = self.box(area, region)
         for column in columns:
             x = int(left + column * width)
             for y in range(top + STEP_PIXELS, min(top + height, SIZE[1] - 1), STEP_PIXELS):

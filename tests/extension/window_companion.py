@@ -26,7 +26,9 @@ def look() -> float:
     _count += 1
     began = time.perf_counter()
     windows = [describe_window(window) for window in bpy.context.window_manager.windows]
-    state = {"count": _count, "windows": windows, "scene": describe_scene(), "talkhead": describe_talkhead()}
+    state: dict[str, Any] = {"count": _count, "windows": windows, "scene": describe_scene()}
+    state["talkhead"] = describe_talkhead()
+    state["section"] = bpy.context.preferences.active_section
     state["milliseconds"] = (time.perf_counter() - began) * 1000.0
     partial = STATE_FILE.with_suffix(".part")
     partial.write_text(json.dumps(state), encoding="utf-8")
@@ -35,19 +37,19 @@ def look() -> float:
 
 
 def describe_window(window: Any) -> dict[str, Any]:
-    """Its areas and regions, what runs in it, and the button under the pointer."""
+    """Its place on the screen, areas and regions, what runs in it, and the button under the pointer."""
     areas = []
     for area in window.screen.areas:
-        regions = []
-        for region in area.regions:
-            if region.width > 1 and region.height > 1:
-                regions.append(describe_region(window, area, region))
+        regions = [
+            describe_region(window, area, region) for region in area.regions if region.width > 1 and region.height > 1
+        ]
         entry = {"type": area.ui_type, "regions": regions, "box": box(window, area)}
         if area.type == "VIEW_3D":
             entry["view"] = [round(value, 5) for row in area.spaces.active.region_3d.view_matrix for value in row]
             entry["sidebar"] = area.spaces.active.show_region_ui
         areas.append(entry)
     return {
+        "place": [window.x, window.y],
         "size": [window.width, window.height],
         "areas": areas,
         "playing": window.screen.is_animation_playing,
@@ -56,11 +58,10 @@ def describe_window(window: Any) -> dict[str, Any]:
 
 
 def describe_region(window: Any, area: Any, region: Any) -> dict[str, Any]:
-    entry = {"type": region.type, "box": box(window, region), "hovered": hovered(window, area, region)}
-    try:
-        entry["tab"] = region.active_panel_category
-    except (AttributeError, RuntimeError):
-        entry["tab"] = ""
+    entry = {"type": region.type, "box": box(window, region), "hovered": "", "tab": ""}
+    if region.type == "UI" and area.type in {"VIEW_3D", "SEQUENCE_EDITOR"}:  # asking a new file browser crashes 4.3
+        entry["hovered"] = hovered(window, area, region)
+        entry["tab"] = getattr(region, "active_panel_category", "")
     return entry
 
 

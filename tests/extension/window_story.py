@@ -1,0 +1,270 @@
+"""An animator's first ten minutes in a real window, with a picture and a check at each step.
+
+`python -m tests.extension.window_story ZIP PICTURES PROGRAM` runs it by hand; test_window.py runs it as a test.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.extension.programs import ROOT, BlenderProgram, Sandbox
+from tests.extension.window import BlenderWindow
+
+SIDEBAR = ("VIEW_3D", "UI")
+TAB_PIXELS = 25
+BACKEND_SECONDS = 90
+ANIMATION_SECONDS = 180
+MAX_TICK_MS = 2.0
+LEAST_MOTION_M = 0.002
+
+
+def tell_story(
+    program: BlenderProgram, zip_file: Path, backend_python: Path, folder: Path, pictures: Path
+) -> dict[str, Any]:
+    """Install, animate, cancel, animate again, play, undo, redo.
+
+    Returns:
+        Figures: "tick_ms" (95 % of the timer's ticks), "seconds" of the whole animation, "fractions" seen, ...
+
+    Raises:
+        AssertionError: a step did not show what it must; a picture of the screen lies in `pictures`.
+    """
+    sandbox = Sandbox(program, folder)
+    sandbox.environment()
+    recording = shutil.copy(ROOT / "blender_talkhead" / "demo" / "demo_sentence.wav", folder / "speech.wav")
+    facts: dict[str, Any] = {"program": program.name}
+    with BlenderWindow(sandbox, pictures, backend_python=backend_python) as window:
+        open_start(window)
+        install_from_preferences(window, zip_file, folder / "home")
+        open_tab(window)
+        choose_recording(window, Path(recording))
+        before = scene_now(window)
+        facts |= run_and_cancel(window, before)
+        facts |= run_to_the_end(window, before)
+        facts |= play(window)
+        undo_and_redo(window, before)
+    return facts
+
+
+def open_start(window: BlenderWindow) -> None:
+    """Close the splash screen and open the sidebar."""
+    window.picture("start")
+    window.keys("Escape")
+    window.click(*window.center("VIEW_3D"))
+    for _ in range(3):
+        window.keys("n")
+        time.sleep(1.0)
+        if any(entry.get("sidebar") for entry in window.fresh_state()["windows"][0]["areas"]):
+            return
+    raise AssertionError("the sidebar does not open")
+
+
+def install_from_preferences(window: BlenderWindow, zip_file: Path, home: Path) -> None:
+    """Edit > Preferences > Get Extensions > Install from Disk."""
+    shutil.copy(zip_file, home / zip_file.name)  # the folder that the file browser opens in
+    window.keys("F4")
+    window.keys("p")
+    window.wait_for(lambda state: len(state["windows"]) == 2, "the preferences", 20)
+    window.focus(1)
+    choose_section(window, "EXTENSIONS")
+    left, top, width, _ = window.box("PREFERENCES", "WINDOW", 1)
+    window.click(left + width - 19, top + 18)
+    window.picture("extensions")
+    window.keys("f")  # Install from Disk, as underlined
+    window.wait_for(lambda state: len(state["windows"]) == 3, "the file browser", 20)
+    time.sleep(1.0)
+    window.focus(2)
+    left, top, width, height = window.box("FILES", "EXECUTE", 2)
+    window.click(left + 0.3 * width, top + 0.5 * height)
+    window.keys("ctrl+a")
+    window.type(zip_file.name)
+    window.keys("Return")
+    window.picture("file_browser")
+    window.click(left + width - 60, top + 0.5 * height)
+    window.wait_for(lambda state: state["talkhead"] is not None, "the extension to be enabled", 60)
+    window.focus(1)
+    window.picture("installed")
+    window.hide(1)  # there is no window manager here that could close it
+    window.focus(0)
+
+
+def choose_section(window: BlenderWindow, section: str) -> None:
+    """Click through the preferences' sections until one is shown."""
+    left, top, width, height = window.box("PREFERENCES", "NAVIGATION_BAR", 1)
+    for y in range(top + 12, top + height, 12):
+        window.click(left + width / 2, y)
+        if window.fresh_state()["section"] == section:
+            time.sleep(0.5)
+            return
+    raise AssertionError(f"the preferences have no section {section}")
+
+
+def open_tab(window: BlenderWindow) -> None:
+    """Click through the sidebar's tabs until TalkHead's is shown, and wait for the backend to be found."""
+    left, top, width, _ = window.box(*SIDEBAR)
+    for y in range(top + 20, top + 500, TAB_PIXELS):
+        window.click(left + width - 12, y)
+        if any(region["tab"] == "TalkHead" for region in sidebars(window.fresh_state())):
+            break
+    else:
+        raise AssertionError("the sidebar has no tab TalkHead")
+    window.picture("tab")
+    window.wait_for(lambda state: bool(state["talkhead"]["status"]["backend_found"]), "the backend", BACKEND_SECONDS)
+
+
+def sidebars(state: dict[str, Any]) -> list[dict[str, Any]]:
+    return [r for area in state["windows"][0]["areas"] for r in area["regions"] if (area["type"], r["type"]) == SIDEBAR]
+
+
+def choose_recording(window: BlenderWindow, recording: Path) -> None:
+    """Type the recording's path into the panel."""
+    x, y = window.find("audio", *SIDEBAR, columns=(0.55,))
+    window.click(x, y + 3)
+    window.pointer("click", "--repeat", 2, 1)
+    time.sleep(0.5)
+    window.keys("ctrl+a")
+    window.type(str(recording))
+    window.keys("Return")
+    state = window.wait_for(lambda state: bool(state["talkhead"]["settings"]["audio"]), "the typed path", 10)
+    assert state["talkhead"]["settings"]["audio"] == str(recording), state["talkhead"]
+    window.move(*window.center("VIEW_3D"))
+    window.picture("recording_chosen")
+
+
+def scene_now(window: BlenderWindow) -> dict[str, Any]:
+    """The scene without what playing changes."""
+    return without_time(window.fresh_state()["scene"])
+
+
+def without_time(scene: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in scene.items() if name not in ("frame", "lowest")}
+
+
+def press_animate(window: BlenderWindow) -> None:
+    """Click Animate from Audio; the pointer goes back to the view."""
+    window.click(*window.find("talkhead.animate", *SIDEBAR, columns=(0.5,)))
+    window.wait_for(lambda state: bool(state["talkhead"]["status"]["running"]), "the animation to start", 20)
+    window.move(*window.center("VIEW_3D"))
+
+
+def view_of(state: dict[str, Any]) -> Any:
+    return next(area["view"] for area in state["windows"][0]["areas"] if "view" in area)
+
+
+def run_and_cancel(window: BlenderWindow, before: dict[str, Any]) -> dict[str, Any]:
+    """Progress moves, the view orbits meanwhile, Esc asks, Esc again cancels; the scene is as before."""
+    press_animate(window)
+    state = window.wait_for(lambda state: state["talkhead"]["status"]["fraction"] > 0.02, "progress", ANIMATION_SECONDS)
+    first, view = state["talkhead"]["status"]["fraction"], view_of(state)
+    window.picture("running")
+    x, y = window.center("VIEW_3D")
+    window.drag((x - 200, y), (150, 60))
+    state = window.fresh_state()
+    assert state["talkhead"]["status"]["running"], "the animation ended before the view was orbited"
+    assert view_of(state) != view, "the view did not orbit while the animation ran"
+    state = window.wait_for(
+        lambda state: state["talkhead"]["status"]["fraction"] > first, "progress to move", ANIMATION_SECONDS
+    )
+    window.picture("orbited")
+    assert without_time(state["scene"]) == before, "the scene changed before the bake"
+    window.keys("Escape")
+    state = window.fresh_state()
+    assert state["talkhead"]["status"]["running"], "the first Esc must only ask"
+    window.picture("escape_asks")
+    window.keys("Escape")
+    state = window.wait_for(lambda state: not state["talkhead"]["status"]["running"], "the cancel", 20)
+    assert state["talkhead"]["status"]["phase"] == "cancelled", state["talkhead"]["status"]
+    window.picture("cancelled")
+    assert scene_now(window) == before, "cancelling changed the scene"
+    return {"cancelled_at": state["talkhead"]["status"]["fraction"]}
+
+
+def run_to_the_end(window: BlenderWindow, before: dict[str, Any]) -> dict[str, Any]:
+    """The second run makes the head; what was there stays."""
+    press_animate(window)
+    began, fractions, phases = time.monotonic(), [], []
+    while True:
+        state = window.state()
+        status = state["talkhead"]["status"]
+        fractions.append(status["fraction"])
+        phases.append(status["phase"])
+        if not status["running"]:
+            break
+        assert time.monotonic() - began < ANIMATION_SECONDS, f"still running: {status}"
+        window.pointer("mousemove_relative", "--", (-1) ** len(fractions), 0)
+        time.sleep(0.05)
+    seconds = time.monotonic() - began
+    assert status["phase"] == "done", status
+    assert fractions == sorted(fractions), "the progress bar went back"
+    state = window.fresh_state()
+    window.picture("done")
+    scene = state["scene"]
+    assert set(scene["objects"]) > set(before["objects"]) and "TalkHead" in scene["objects"], scene
+    for name in ("camera", "range", "rate"):
+        assert scene[name] == before[name], f"{name} was {before[name]} and is {scene[name]}"
+    assert len(scene["strips"]) == 1, scene["strips"]
+    assert status["tick_milliseconds"] < MAX_TICK_MS, f"95 % of the ticks take {status['tick_milliseconds']} ms"
+    return {
+        "seconds": seconds,
+        "tick_ms": status["tick_milliseconds"],
+        "fractions": len(set(fractions)),
+        "phases": list(dict.fromkeys(phases)),
+    }
+
+
+def play(window: BlenderWindow) -> dict[str, Any]:
+    """Space plays; frames pass and the lips move."""
+    window.move(*window.center("VIEW_3D"))
+    window.keys("space")
+    window.wait_for(lambda state: state["windows"][0]["playing"], "playback", 10)
+    frames, heights, end = [], [], time.monotonic() + 4.0
+    while time.monotonic() < end:
+        scene = window.state()["scene"]
+        frames.append(scene["frame"])
+        heights.append(scene["lowest"])
+        time.sleep(0.05)
+    window.picture("playing")
+    window.keys("space")
+    window.wait_for(lambda state: not state["windows"][0]["playing"], "playback to stop", 10)
+    assert len(set(frames)) > 5, f"playback showed only the frames {sorted(set(frames))}"
+    moved = max(heights) - min(heights)
+    assert moved > LEAST_MOTION_M, f"the lower lip moved by {moved} m"
+    return {"lip_moved_mm": moved * 1000.0}
+
+
+def undo_and_redo(window: BlenderWindow, before: dict[str, Any]) -> None:
+    """One undo takes the whole animation back, one redo brings it again."""
+    after = scene_now(window)
+    window.move(*window.center("VIEW_3D"))
+    window.keys("ctrl+z")
+    time.sleep(1.0)
+    undone = scene_now(window)
+    window.picture("undone")
+    assert undone == before, f"after one undo: {difference(undone, before)}"
+    window.keys("ctrl+shift+z")
+    time.sleep(1.0)
+    redone = scene_now(window)
+    window.picture("redone")
+    assert redone == after, f"after redo: {difference(redone, after)}"
+
+
+def difference(shown: dict[str, Any], wanted: dict[str, Any]) -> str:
+    return json.dumps({name: [shown[name], wanted[name]] for name in wanted if shown[name] != wanted[name]})
+
+
+def main() -> None:
+    zip_file, pictures, program = (Path(text).absolute() for text in sys.argv[1:4])
+    with tempfile.TemporaryDirectory() as folder:
+        blender = BlenderProgram(program.name, program, is_module=False)
+        facts = tell_story(blender, zip_file, Path(sys.executable), Path(folder), pictures)
+    sys.stdout.write(json.dumps(facts) + "\n")
+
+
+if __name__ == "__main__":
+    main()
