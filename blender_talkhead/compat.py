@@ -173,3 +173,40 @@ def set_sound_offset(strip: Any, seconds: float) -> None:
     """Move the sound within its strip by less than a frame, where this Blender can (see `sound_offset`)."""
     if hasattr(strip, "sound_offset"):
         strip.sound_offset = seconds
+
+
+def content_duration(strip: Any) -> float:
+    """Return how many frames a strip's content would take if it were not trimmed (see `strip_start`)."""
+    return float(strip.content_duration if hasattr(strip, "content_duration") else strip.frame_duration)
+
+
+def content_trim(strip: Any) -> tuple[int, int]:
+    """Return how many frames are cut off a strip's content at its begin and end for good (see `strip_start`).
+
+    Since 5.1 the content's start moves along with the cut at the begin; before, the content moves to the start.
+    Either way second 0 would be heard that many frames before the content's start.
+    """
+    if hasattr(strip, "content_trim_start"):
+        return int(strip.content_trim_start), int(strip.content_trim_end)
+    return int(strip.animation_offset_start), int(strip.animation_offset_end)
+
+
+def retiming_keys(strip: Any) -> Any | None:
+    """Return the keys that speed parts of a strip up or down; None where sound strips do not tell (before 4.5)."""
+    return getattr(strip, "retiming_keys", None)
+
+
+def meta_strips_around(strip: Any) -> list[Any]:
+    """Return the meta strips that hold a strip, innermost first."""
+    found = []
+    parent = strip.parent_meta() if hasattr(strip, "parent_meta") else None
+    while parent is not None:
+        found.append(parent)
+        parent = parent.parent_meta()
+    return found
+
+
+def is_channel_muted(scene: Any, channel: int) -> bool:
+    """Whether a channel of the sequencer's top level is muted."""
+    channels = scene.sequence_editor.channels
+    return channel < len(channels) and bool(channels[channel].mute)

@@ -10,6 +10,7 @@ import dataclasses
 import math
 import os
 import re
+import tempfile
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,12 @@ from typing import Any, cast
 
 import bpy
 
-from ..contract.errors import BadInputError, OutputError, UsageError
+from ..backend_client.python_environment import find_backend_python
+from ..backend_client.shared_worker import shared_worker
+from ..contract.errors import BackendError, BadInputError, OutputError, UsageError
 from ..contract.jobs import METHODS, AnimateJob, Device, validate_job
-from ..contract.motion_clip import MotionClip
+from ..contract.messages import DoneMessage, Message, ProgressMessage, WarningMessage
+from ..contract.motion_clip import MotionClip, load_motion_clip
 from ..output_files import OutputFiles
 from ..scene import timeline
 from ..scene.created import CreatedBlocks
@@ -46,6 +50,7 @@ CLIP_RATE = 30.0
 MIN_START, MAX_START = -100_000, 1_000_000
 TYPICAL_VERTICES = 12_000
 _BUILD_PART = 0.95
+_BACKEND_PART = 0.9
 
 
 @dataclass(frozen=True)
@@ -180,6 +185,51 @@ def bake_animation(
 ) -> Take:
     """Run `bake_animation_steps` to its end; `report` is called with the done fraction, 0..1."""
     return cast(Take, exhaust(bake_animation_steps(settings, clip, scene), report))
+
+
+def animate_blocking(
+    settings: AnimationSettings,
+    scene: Any,
+    python: Path | None = None,
+    report: Callable[[str, float, float | None], None] = lambda phase, fraction, seconds_left: None,
+) -> Take:
+    """Animate from Audio in one call, for scripts: checks, backend, bake. On any error the file is as it was.
+
+    Args:
+        settings: what is asked for.
+        scene: the scene to animate in, with its final frame rate.
+        python: the Python that has torch; None finds it as the headless command does.
+        report: called with phase, done fraction 0..1 and seconds left (or None).
+
+    Returns:
+        The take; its warnings include those of the backend.
+
+    Raises:
+        TalkHeadError: its subclass tells whose fault it is, its text what to do.
+    """
+    found = find_backend_python() if python is None else python
+    warnings: list[str] = []
+
+    def on_message(message: Message) -> None:
+        if isinstance(message, ProgressMessage):
+            report(message.phase, _BACKEND_PART * message.fraction, message.seconds_left)
+        elif isinstance(message, WarningMessage):
+            warnings.append(message.text)
+
+    with tempfile.TemporaryDirectory(prefix="talkhead-", ignore_cleanup_errors=True) as folder:
+        job = prepare_animation(settings, scene, Path(folder) / "clip")
+        report("starting the backend", 0.0, None)
+        done = shared_worker(found).run_job(job, on_message)
+        if not isinstance(done, DoneMessage):
+            raise BackendError(f"the backend ended without a result, with {done}; restart Blender")
+        clip = load_motion_clip(Path(done.folder))
+        take = bake_animation(
+            settings,
+            clip,
+            scene,
+            lambda fraction: report("baking", _BACKEND_PART + (1 - _BACKEND_PART) * fraction, None),
+        )
+    return dataclasses.replace(take, warnings=[*warnings, *take.warnings])
 
 
 def require_recording(audio: Path) -> None:

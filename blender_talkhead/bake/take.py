@@ -261,11 +261,9 @@ def _basis_steps(clip: MotionClip, limit_mm: float, target: Any | None) -> Gener
 
 
 def _basis_of(clip: MotionClip) -> MotionBasis | None:
-    shapes, weights = getattr(clip, "basis_shapes", None), getattr(clip, "basis_weights", None)
-    error = getattr(clip, "basis_max_error_m", None)
-    if shapes is None or weights is None or error is None:
+    if clip.basis_shapes is None or clip.basis_weights is None or clip.basis_max_error_m is None:
         return None
-    return MotionBasis(to_blender_axes(shapes), weights, error)
+    return MotionBasis(to_blender_axes(clip.basis_shapes), clip.basis_weights, clip.basis_max_error_m)
 
 
 def _create_carrier(clip: MotionClip, settings: BakeSettings, scene: Any, target: Any | None) -> Any:
