@@ -12,7 +12,6 @@ import pytest
 
 from blender_talkhead.backend_client.backend_info import ask_backend_info
 from blender_talkhead.backend_client.process import BackendProcess, run_backend
-from blender_talkhead.backend_client.python_environment import backend_environment, backend_root, find_backend_python
 from blender_talkhead.contract.errors import (
     BackendError,
     BadInputError,
@@ -127,29 +126,6 @@ def test_silence_yields_none(make_python) -> None:
     python = make_python("time.sleep(1)")
     with BackendProcess(python, []) as process:
         assert next(process.messages(poll_seconds=0.01)) is None
-
-
-def test_environment_is_cleaned() -> None:
-    given = {"PATH": "/bin", "PYTHONPATH": "/blender", "PYTHONHOME": "/b", "LD_LIBRARY_PATH": "/b", "HOME": "/h"}
-    environment = backend_environment(given)
-    assert environment["PATH"] == "/bin" and environment["HOME"] == "/h"
-    assert "PYTHONHOME" not in environment and "LD_LIBRARY_PATH" not in environment
-    assert environment["PYTHONPATH"] == str(backend_root())
-    assert (backend_root() / "blender_talkhead" / "contract").is_dir()
-
-
-def test_which_python(tmp_path: Path, make_python, monkeypatch: pytest.MonkeyPatch) -> None:
-    named = make_python("")
-    assert find_backend_python({"TALKHEAD_PYTHON": str(named)}) == named
-    assert find_backend_python({"TALKHEAD_PYTHON": "/nowhere"}, preferred=str(named)) == named
-    with pytest.raises(BackendError, match="TALKHEAD_PYTHON"):
-        find_backend_python({"TALKHEAD_PYTHON": str(tmp_path / "nothing")})
-    client = "blender_talkhead.backend_client.python_environment"
-    monkeypatch.setattr(f"{client}.find_spec", lambda name: None)
-    with pytest.raises(BackendError, match="no torch"):
-        find_backend_python({})
-    monkeypatch.setattr(f"{client}.find_spec", lambda name: object())
-    assert find_backend_python({}) == Path(sys.executable)
 
 
 def test_a_python_that_cannot_start(tmp_path: Path) -> None:
