@@ -24,13 +24,11 @@ from torch_backend.training.face_motion import FaceMotion, build_face_anchors, f
 from torch_backend.training.loop import LoopConfig, batch_generator, train
 from torch_backend.training.mmtalker import (
     DEFAULT_CONFIG,
-    DataConfig,
-    LossConfig,
     MMTalkerBatch,
     MMTalkerRecipe,
-    MMTalkerTrainingConfig,
     load_training_config,
 )
+from torch_backend.training.mmtalker_config import DataConfig, LossConfig, MMTalkerTrainingConfig
 from torch_backend.training.mmtalker_evaluation import _correlation, _runs, evaluate_mmtalker
 from torch_backend.training.motion_examples import (
     ExampleSettings,
@@ -258,6 +256,8 @@ def test_evaluation_of_the_truth_is_perfect() -> None:
         device = torch.device("cpu")
         num_vertices = head.num_skin_vertices
         adjacency = None
+        config = MMTalkerConfig()
+        motion_space = None
 
         def compute_vertex_terms(self) -> None:
             return None

@@ -29,7 +29,7 @@ from torch_backend.inference.skin_mesh import (
 )
 from torch_backend.models.builders import load_mmtalker
 from torch_backend.models.checkpoints import file_sha256
-from torch_backend.models.mmtalker import FRAME_RATE, OFFSET_UNIT_METRES, MMTalker, PointQuery
+from torch_backend.models.mmtalker import FRAME_RATE, OFFSET_UNIT_METRES, MMTalker, PointDecoder
 from torch_backend.modules.surface_points import SurfacePoints
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,12 @@ class MMTalkerPredictor:
     """Set up once, predicts many recordings."""
 
     def __init__(
-        self, model: MMTalker, encoder: SpeechEncoder, weights_sha256: str, precision: Literal["float32", "bfloat16"]
+        self,
+        model: MMTalker,
+        encoder: SpeechEncoder,
+        weights_sha256: str,
+        precision: Literal["float32", "bfloat16"],
+        project_motion: bool = True,
     ) -> None:
         """Use `load` unless the model is at hand already.
 
@@ -82,6 +87,8 @@ class MMTalkerPredictor:
         self.encoder = encoder
         self.weights_sha256 = weights_sha256
         self.precision = precision
+        self.project_motion = project_motion and model.config.project_motion and model.motion_space is not None
+        """Whether predictions are projected on the space of the training motion."""
         self.head = load_head()
         self._jaw_anchor = SurfacePoints.at_vertices(self.head.regions["jaw_anchor"])
         _validate_encoder(model, encoder)
@@ -94,6 +101,7 @@ class MMTalkerPredictor:
         encoder: SpeechEncoder | None = None,
         device: str = "cpu",
         precision: Precision = "auto",
+        project_motion: bool = True,
     ) -> MMTalkerPredictor:
         """Read the weights.
 
@@ -102,6 +110,8 @@ class MMTalkerPredictor:
             encoder: the speech encoder that the weights were trained with; None loads the one they name.
             device: torch device.
             precision: auto is float32; bfloat16 is faster where the processor has it, and up to 0.1 mm off.
+            project_motion: project predictions on the space of the training motion, where the weights hold one; False
+                gives the network's own output, as in the paper, which needs a shape key for nearly every frame.
 
         Raises:
             BackendError: weights or encoder are missing, broken, of another version, or do not belong together.
@@ -111,7 +121,7 @@ class MMTalkerPredictor:
         if encoder is None:
             name = metadata["config"]["model"]["speech_encoder"]
             encoder = load_speech_encoder(None if name.startswith(SHIPPED_PREFIX) else name, device)
-        return cls(model.to(device), encoder, file_sha256(path), choose_precision(precision, device))
+        return cls(model.to(device), encoder, file_sha256(path), choose_precision(precision, device), project_motion)
 
     @property
     def frame_rate(self) -> float:
@@ -191,7 +201,7 @@ class MMTalkerPredictor:
             window, context = self.model.config.window_frames, 0
         with torch.inference_mode():
             terms = self.model.compute_vertex_terms()
-            query = PointQuery(self.model, points)
+            decoder = PointDecoder(self.model, points, self.project_motion)
         features = _RollingFeatures(self.encoder, samples, num_frames, self.model.config.expression_controls)
         for start in range(0, num_frames, window):
             stop = min(start + window, num_frames)
@@ -201,9 +211,8 @@ class MMTalkerPredictor:
             for first in range(start, stop, BLOCK_FRAMES):
                 last = min(first + BLOCK_FRAMES, stop)
                 with torch.inference_mode(), self._autocast():
-                    block = self.model.decode_frames(code, terms, query, first - low, last - low)
-                offsets = block.float().transpose(0, 1).cpu().numpy() * np.float32(OFFSET_UNIT_METRES)
-                yield first, offsets
+                    block = decoder.decode(code, terms, first - low, last - low)
+                yield first, block.cpu().numpy() * np.float32(OFFSET_UNIT_METRES)
 
     def _complete(self, decoded: NDArray[np.float32], plan: MMTalkerPlan) -> NDArray[np.float32]:
         """Displacements of skin points and jaw anchor (n, M + A, 3) into those of all vertices of the clip."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch_backend.head import Head
 from torch_backend.models import mmtalker
 from torch_backend.models.checkpoints import load_checkpoint
 from torch_backend.models.mmtalker import MMTalker, MMTalkerConfig, TemplateGraph
+from torch_backend.modules.motion_space import MotionSpace
 
 
 def build_surface_template(head: Head) -> SurfaceTemplate:
@@ -72,6 +74,7 @@ def load_mmtalker(path: Path) -> tuple[MMTalker, dict[str, Any]]:
             face_probabilities=tensors["probability.initial"].numpy(),
         )
         model = MMTalker(config, template)
+        model.motion_space = _read_motion_space(tensors)
         model.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise BackendError(
@@ -81,6 +84,13 @@ def load_mmtalker(path: Path) -> tuple[MMTalker, dict[str, Any]]:
     model.eval()
     model.requires_grad_(False)
     return model, metadata
+
+
+def _read_motion_space(tensors: Mapping[str, torch.Tensor]) -> MotionSpace | None:
+    """The motion space of a checkpoint; None for weights without one, as earlier versions wrote them."""
+    prefix = "motion_space."
+    held = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    return MotionSpace(**held) if held else None
 
 
 def count_parameters(model: torch.nn.Module) -> int:

@@ -24,6 +24,7 @@ from torch_backend.modules.graph_convolution import (
     build_adjacency,
     build_receptive_field,
 )
+from torch_backend.modules.motion_space import MotionSpace
 from torch_backend.modules.sparse_product import SparseOperator
 from torch_backend.modules.spatiotemporal_encoding import SpatioTemporalEncoding
 from torch_backend.modules.surface_points import SurfacePoints
@@ -62,6 +63,8 @@ class MMTalkerConfig:
     """Off: an MLP of the concatenation stands in for the dual cross-attention (ablation DCAM)."""
     use_graph: bool = True
     """Off: the adjacency is the identity, so that the two layers are MLPs (ablation RGCN)."""
+    project_motion: bool = True
+    """Project predictions on the space of the training motion, where the weights hold one. Off: the paper's output."""
 
     def __post_init__(self) -> None:
         for name in ("feature_size", "hidden_size", "encoding_size", "window_frames"):
@@ -174,6 +177,8 @@ class MMTalker(nn.Module):
         )
         self.decoder = DisplacementDecoder(hidden, config.decoder_size)
         self.probability = SurfaceProbability(torch.from_numpy(np.array(template.face_probabilities, np.float32)))
+        self.motion_space: MotionSpace | None = None
+        """Of the training motion, in centimetres; set when a model is trained, and by the loader."""
 
     @property
     def device(self) -> torch.device:
@@ -253,3 +258,29 @@ class MMTalker(nn.Module):
         """The learned sampling probabilities (F,), summing to 1."""
         with torch.no_grad():
             return self.probability.log_probabilities().exp().cpu().numpy()
+
+
+class PointDecoder:
+    """Displacements of points, projected on the model's motion space where it has one and is to use it."""
+
+    def __init__(self, model: MMTalker, points: SurfacePoints, project: bool = True) -> None:
+        """Prepare the points.
+
+        Args:
+            model: the network.
+            points: M points of the surface.
+            project: False leaves the projection out even where the model has a motion space.
+        """
+        self._model = model
+        self._space = model.motion_space if project and model.config.project_motion else None
+        self._query = PointQuery(model, points if self._space is None else self._space.fit_points())
+        self._shapes = None if self._space is None else self._space.shapes_at(points).flatten(1)  # (K, 3M)
+
+    def decode(self, code: AudioCode, terms: VertexTerms, start: int, stop: int) -> torch.Tensor:
+        """Displacements (stop - start, M, 3) float32 in centimetres of frames of a window; see `decode_frames`."""
+        offsets = self._model.decode_frames(code, terms, self._query, start, stop).float()
+        if self._space is None or self._shapes is None:
+            return offsets.transpose(0, 1)
+        with torch.autocast(offsets.device.type, enabled=False):  # weights of a whole face deserve all digits
+            moved = self._space.compute_weights(offsets) @ self._shapes
+        return moved.reshape(stop - start, -1, 3)

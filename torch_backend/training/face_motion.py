@@ -54,6 +54,7 @@ class FaceMotion:
 
     def __init__(self, head: Head) -> None:
         skin = head.blendshapes[:, : head.num_skin_vertices] * CENTIMETRES_PER_METRE
+        self.num_vertices = skin.shape[1]
         self.used = np.flatnonzero(np.abs(skin).max(axis=(1, 2)) > 0)
         self._basis = np.ascontiguousarray(skin[self.used].transpose(1, 0, 2), dtype=np.float32)  # (V, K, 3)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,12 @@ from torch_backend.losses import (
     weighted_mean,
 )
 from torch_backend.models.builders import build_mmtalker, build_template_graph
-from torch_backend.models.mmtalker import FRAME_RATE, KIND, MMTalker, MMTalkerConfig
+from torch_backend.models.mmtalker import FRAME_RATE, KIND, MMTalker
+from torch_backend.modules.motion_space import MotionSpace
 from torch_backend.modules.surface_points import SurfacePoints
 from torch_backend.training.face_motion import FaceMotion, build_face_anchors, find_closed_frames
-from torch_backend.training.loop import LoopConfig, train
+from torch_backend.training.loop import train
+from torch_backend.training.mmtalker_config import DataConfig, MMTalkerTrainingConfig
 from torch_backend.training.mmtalker_evaluation import evaluate_mmtalker
 from torch_backend.training.motion_examples import (
     BACKGROUND,
@@ -44,6 +46,7 @@ from torch_backend.training.motion_examples import (
     build_motion_examples,
     load_motion_examples,
 )
+from torch_backend.training.motion_space import build_fit_metric, derive_motion_space
 
 logger = logging.getLogger(__name__)
 
@@ -51,66 +54,6 @@ DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "mmtalker.tom
 EXAMPLE_FOLDER = "examples"
 NOISE_ROWS = 20_000
 """Rows of the features, at least, that their standard deviation is measured on."""
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """Weights of the loss terms; the unit is the centimetre."""
-
-    reconstruction: float = 1.0
-    """lambda_1 of the paper."""
-    velocity: float = 10.0
-    """lambda_2."""
-    eye: float = 0.01
-    """lambda_3."""
-    gap: float = 5.0
-    """Of the vector between the lips at the contact pairs."""
-    width: float = 2.0
-    """Of the distance between the corners of the mouth."""
-    lid: float = 4.0
-    """Of L_rec + 10 L_vel (lambda_1 and lambda_2) once more, over the edges of the lids alone."""
-    probability: float = 0.05
-    """Of the divergence of the sampling probabilities from their start."""
-    lip_factor: float = 2.0
-    """How much more a lip vertex counts than another in L_rec and L_vel."""
-    closed_factor: float = 13.0
-    """How much more a frame with a closure counts in the gap term."""
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """What a training step draws."""
-
-    processes: int = 1
-    """Processes that compute the features; does not change them."""
-    augmented_copies: int = 2
-    """Augmented copies of every utterance, beside the clean one."""
-    feature_noise: float = 0.6
-    """Noise on the speech features, relative to each channel's standard deviation."""
-    control_noise: float = 0.1
-    """Noise on the expression controls, relative to their standard deviation."""
-    drawn_points: int = 64
-    """Points drawn on the surface at each step, beside the anchors."""
-    held_out_voices: tuple[str, ...] = ()
-    """Only evaluated on, as engine/voice; none: every 25th utterance."""
-    espeak_weight: float = 0.35
-    """Share of formant speech relative to its length."""
-    foreign_weight: float = 0.7
-    """Share of voices of other languages relative to their length."""
-    background_weight: float = 2.0
-    """Share of noise without speech relative to its length."""
-    evaluated_examples: int = 40
-    """Clean held-out utterances that an evaluation uses at most."""
-
-
-@dataclass(frozen=True)
-class MMTalkerTrainingConfig:
-    """All settings of a run."""
-
-    loop: LoopConfig
-    model: MMTalkerConfig = field(default_factory=MMTalkerConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    data: DataConfig = field(default_factory=DataConfig)
 
 
 @dataclass
@@ -177,8 +120,16 @@ class MMTalkerRecipe:
         return {"model": config_to_dict(self.model_config), "training": training}
 
     def build_model(self) -> MMTalker:
-        """A fresh network on the head's skin."""
-        return build_mmtalker(self.model_config, self.graph)
+        """A fresh network on the head's skin, with the motion space of the training examples."""
+        model = build_mmtalker(self.model_config, self.graph)
+        if self.model_config.project_motion:
+            model.motion_space = self.derive_motion_space()
+        return model
+
+    def derive_motion_space(self) -> MotionSpace | None:
+        """The space of the training examples' motion; None where there is none."""
+        metric = build_fit_metric(self.graph, self.anchors, self.head.regions["lips"], self.config)
+        return derive_motion_space(self.motion, self.examples, self.train_examples, metric)
 
     def sample_batch(self, step: int, generator: np.random.Generator) -> MMTalkerBatch:
         """A window of an utterance, and points of the surface."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from torch_backend.head import Head
-from torch_backend.models.mmtalker import MMTalker, PointQuery
+from torch_backend.models.mmtalker import MMTalker, PointDecoder
 from torch_backend.modules.surface_points import SurfacePoints
 from torch_backend.training.face_motion import FaceMotion, build_face_anchors, find_closed_frames
 from torch_backend.training.motion_examples import MotionExample, MotionExamples
@@ -39,7 +39,7 @@ def evaluate_mmtalker(
     """
     motion, anchors = FaceMotion(head), build_face_anchors(head)
     points = SurfacePoints.at_vertices(anchors.vertices)
-    query = PointQuery(model, points)
+    decoder = PointDecoder(model, points)
     terms = model.compute_vertex_terms()
     tracks = [_Tracks(anchors.pairs, anchors.corners, anchors.lids) for _ in range(2)]
     closed_frames = []
@@ -47,7 +47,7 @@ def evaluate_mmtalker(
         rows = slice(example.start, example.stop)
         features = torch.from_numpy(examples.features[rows].astype(np.float32)).to(model.device)
         code = model.encode_audio(features, terms)
-        predicted = model.decode_frames(code, terms, query, 0, len(features)).transpose(0, 1).cpu().numpy()
+        predicted = decoder.decode(code, terms, 0, len(features)).cpu().numpy()
         curves = examples.curves[rows].astype(np.float32)
         true = motion.displacements(curves, points)
         gaps = true[:, anchors.pairs[:, 0]] - true[:, anchors.pairs[:, 1]]
