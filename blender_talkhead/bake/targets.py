@@ -15,7 +15,8 @@ from ..scene.mesh import read_polygon_vertices, read_rest_positions
 from .provenance import is_own_object, read_provenance, take_action
 from .shape_keys import foreign_keys
 
-MIN_SKIN_VERTICES, MAX_HEAD_VERTICES = 500, 60_000
+MIN_FACE_VERTICES, MAX_FACE_VERTICES = 100, 60_000
+"""What a mesh has that may be a face: others are refused before the backend runs."""
 _SAME_SHAPE = 0.15
 """Part of the head's size that vertices of the same head may be apart on average, however it is scaled or sculpted."""
 _NEW_HEAD = "leave the target empty to make a new head"
@@ -63,10 +64,10 @@ def require_usable_target(target: Any, mode: str) -> list[str]:
     if mode_name is not None:
         raise BadInputError(f'the target "{name}" is in {mode_name} mode; go back to object mode (Tab) and try again')
     num_vertices = len(target.data.vertices)
-    if take_action(target) is None and not MIN_SKIN_VERTICES <= num_vertices <= MAX_HEAD_VERTICES:
+    if take_action(target) is None and not MIN_FACE_VERTICES <= num_vertices <= MAX_FACE_VERTICES:
         raise BadInputError(
-            f'the target "{name}" has {num_vertices:,} vertices; a face has {MIN_SKIN_VERTICES} to '
-            f"{MAX_HEAD_VERTICES:,}. Choose a head that TalkHead made or a mesh of the same topology, or {_NEW_HEAD}"
+            f'the target "{name}" has {num_vertices:,} vertices; a face has {MIN_FACE_VERTICES} to '
+            f"{MAX_FACE_VERTICES:,}. Choose a head that TalkHead made or a mesh of the same topology, or {_NEW_HEAD}"
         )
     return [*_check_shape_keys(target, mode), *_check_modifiers(target, mode)]
 

@@ -119,7 +119,7 @@ def _head_strips(scene: Any) -> dict[StripState, Any]:
             strip.sound.name,
             strip.sound.filepath,
             strip.channel,
-            int(strip.frame_start),
+            int(compat.content_start(strip)),
             strip[STRIP_PROPERTY],
         ): strip
         for strip in strips

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
+import wave
 from pathlib import Path
 from typing import Any
 
@@ -93,18 +95,20 @@ def remove_strips(scene: Any, strips: list[Any]) -> None:
         compat.sequencer_strips(scene).remove(strip)
 
 
-def measure_duration(audio: Path) -> float | None:
-    """Return about how many seconds a recording lasts, as Blender reads it; None where it cannot tell."""
+def measure_duration(audio: Path) -> Seconds | None:
+    """Return about how many seconds a recording lasts; None where neither its header nor this Blender can tell."""
+    with contextlib.suppress(OSError, EOFError, wave.Error), wave.open(str(audio), "rb") as file:
+        return file.getnframes() / file.getframerate()
     if not compat.has_sound():
         return None
     scene = bpy.data.scenes.new("TalkHead duration")
-    sounds = {sound.name for sound in bpy.data.sounds}
+    sounds = {sound.session_uid for sound in bpy.data.sounds}
     scene.render.fps, scene.render.fps_base = 100, 1.0
     try:
         strip = compat.sequencer_strips(scene).new_sound("duration", str(audio), 1, 1)
-        return float(strip.frame_duration) / 100.0
+        return compat.content_duration(strip) / 100.0
     except RuntimeError:
         return None
     finally:
         bpy.data.scenes.remove(scene)
-        bpy.data.batch_remove([sound for sound in bpy.data.sounds if sound.name not in sounds])
+        bpy.data.batch_remove([sound for sound in bpy.data.sounds if sound.session_uid not in sounds])

@@ -7,14 +7,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.in_blender import animation_scenarios, scenarios
+from tests.in_blender import animation_scenarios, bad_input_scenarios, scenarios, sound_strip_scenarios
+
+MODULES = (scenarios, animation_scenarios, bad_input_scenarios, sound_strip_scenarios)
 
 
 def main() -> None:
     arguments = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else sys.argv[1:]
     name, folder, *values = arguments
-    scenario = getattr(scenarios, name, None) or getattr(animation_scenarios, name)
-    scenario(Path(folder), *values)
+    module = next(each for each in MODULES if name in vars(each))
+    getattr(module, name)(Path(folder), *values)
     sys.stdout.write(f"\nscenario {name} passed\n")
     sys.stdout.flush()
 

@@ -21,6 +21,19 @@ SCENARIOS = [
     ("unwritable_cache",),
     ("previews_show_the_take",),
     ("textures_are_packed",),
+    ("one_animation", "basis"),
+    ("one_animation", "per-frame"),
+    ("one_animation", "cache"),
+    ("strips_stay_in_sync",),
+    ("strips_that_cannot_be_used",),
+    ("takes_sound_in_sync",),
+    ("targets_that_do_not_fit",),
+    ("linked_targets",),
+    ("shape_keys_of_the_user",),
+    ("modifiers_of_the_user",),
+    ("files_that_cannot_be_used",),
+    ("settings_out_of_range",),
+    ("unusual_times",),
 ]
 LIMIT_SECONDS = 240
 
