@@ -30,11 +30,12 @@ PATIENCE_SECONDS = 60.0
 class RunningWorker:
     """`python -m torch_backend serve`, its messages as they come, and every line that is no message."""
 
-    def __init__(self, *arguments: object, code: str | None = None) -> None:
+    def __init__(self, *arguments: object, code: str | None = None, environment: dict[str, str] | None = None) -> None:
         start = ["-m", "torch_backend", "serve"] if code is None else ["-c", code, "serve"]
         self.process = subprocess.Popen(
             [sys.executable, *start, *map(str, arguments)],
             cwd=REPOSITORY,
+            env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -81,6 +82,7 @@ class RunningWorker:
         """The message that ends a job."""
 
         def ends(message: Message) -> bool:
+            assert not (isinstance(message, ErrorMessage) and not message.job), message
             return isinstance(message, DoneMessage | ErrorMessage | InfoMessage) and message.job == job_id
 
         return self.until(ends, timeout)[-1]
@@ -131,9 +133,11 @@ class RunningWorker:
 
 
 @contextlib.contextmanager
-def running_worker(*arguments: object, code: str | None = None) -> Iterator[RunningWorker]:
+def running_worker(
+    *arguments: object, code: str | None = None, environment: dict[str, str] | None = None
+) -> Iterator[RunningWorker]:
     """A worker that is gone at the end of the block."""
-    worker = RunningWorker(*arguments, code=code)
+    worker = RunningWorker(*arguments, code=code, environment=environment)
     try:
         yield worker
     finally:

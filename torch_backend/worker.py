@@ -13,7 +13,8 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Protocol
 
 from blender_talkhead.contract.errors import CancelledError, ExitCode, UsageError
@@ -145,34 +146,39 @@ class Worker:
         exit_code = ExitCode.DONE
         try:
             with emitter.forwarding_warnings():
-                self._dispatch(job, emitter)
+                answer = self._dispatch(job, emitter)
+            self._end_job()
+            answer()
         except BrokenPipeError:
             raise
         except (Exception, SystemExit, KeyboardInterrupt) as error:
             logger.debug("job %s failed", job_id, exc_info=True)
             exit_code, text = explain_failure(error)
+            self._end_job()
             emitter.error(exit_code, text)
             if isinstance(error, KeyboardInterrupt):
                 raise
-        finally:
-            with self._lock:
-                self._running = None
         if exit_code == ExitCode.FAILED:  # memory ran out, or the models may be broken: the next job loads them again
             self._release()
 
-    def _dispatch(self, job: WorkerJob, emitter: Emitter) -> None:
+    def _end_job(self) -> None:
+        """Before the answer: its reader may use the job's id again at once."""
+        with self._lock:
+            self._running = None
+
+    def _dispatch(self, job: WorkerJob, emitter: Emitter) -> Callable[[], None]:
+        """Do a job; returns what tells the result."""
         validate_job(job)
         if isinstance(job, InfoJob):
             facts = collect_info()
-            emitter.info({name: value for name, value in facts.items() if name != "type"})
-        elif isinstance(job, DummyJob):
+            return partial(emitter.info, {name: value for name, value in facts.items() if name != "type"})
+        if isinstance(job, DummyJob):
             run_dummy(job, emitter)
-            emitter.done("")
-        else:
-            from torch_backend import handlers  # imports numpy
+            return partial(emitter.done, "")
+        from torch_backend import handlers  # imports numpy
 
-            _require_absolute_paths(job)
-            emitter.done(str(handlers.animate(job, emitter, self._models)))
+        _require_absolute_paths(job)
+        return partial(emitter.done, str(handlers.animate(job, emitter, self._models)))
 
     def _check(self) -> None:
         if self._cancelled.is_set():
