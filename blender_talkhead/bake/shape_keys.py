@@ -1,4 +1,4 @@
-"""The two bakes that live inside the .blend: few signed basis keys, or one absolute key a frame."""
+"""The two bakes that live inside the .blend: few basis keys, or one absolute key a frame."""
 
 from __future__ import annotations
 
@@ -28,14 +28,16 @@ def basis_key_steps(
     positions: NDArray[np.float64],
     start: int,
 ) -> Generator[float, None, Any]:
-    """Put a motion on an object as signed shape keys with one F-Curve each; yields the done fraction, 0..1.
+    """Put a motion on an object as shape keys with one F-Curve each; yields the done fraction, 0..1.
 
-    The slider range is -1..1 and every weight lies within it, so Blender limits none. Between the clip's frames the
-    weights are interpolated linearly, which is the linear interpolation of the clip itself.
+    Every weight lies within the slider's range of 0..1, so neither Blender nor a program that the head is exported to
+    limits one. Between the clip's frames the weights are interpolated linearly, which is the linear interpolation of
+    the clip itself.
 
     Args:
         carrier: the object whose mesh gets the keys.
-        basis: shapes and weights at the clip's own rate.
+        basis: shapes and weights at the clip's own rate, as `shift_to_nonnegative` gives them: the key of the shape
+            with the constant weight is numbered 0.
         rest: (V, 3) rest positions, Blender's axes.
         positions: (N,) fractional clip frame of each scene frame.
         start: scene frame at which the clip begins.
@@ -49,8 +51,7 @@ def basis_key_steps(
     scene_frames = start + np.arange(len(positions), dtype=np.float64)
     action, fcurves = new_action(keys, f"{carrier.name} speech")
     for column, shape in enumerate(basis.shapes):
-        key = carrier.shape_key_add(name=_BASIS_NAME.format(column + 1), from_mix=False)
-        key.slider_min, key.slider_max = -1.0, 1.0
+        key = carrier.shape_key_add(name=_BASIS_NAME.format(column), from_mix=False)
         key.points.foreach_set("co", (rest + shape).astype(np.float32).reshape(-1))
         path = f'key_blocks["{bpy.utils.escape_identifier(key.name)}"].value'
         write_fcurve(fcurves, path, scene_frames, weights[:, column])

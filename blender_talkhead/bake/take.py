@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..compat import clear_shape_keys
 from ..contract.errors import BadInputError, TalkHeadError
 from ..contract.motion_clip import MotionClip
-from ..facial.motion_basis import MotionBasis, fit_motion_basis
+from ..facial.motion_basis import MotionBasis, fit_motion_basis, shift_to_nonnegative
 from ..scene.actions import new_action
 from ..scene.coordinates import to_blender_axes
 from ..scene.created import CreatedBlocks
@@ -209,6 +209,7 @@ def _motion_steps(
     basis: MotionBasis | None,
 ) -> Generator[float, None, None]:
     if basis is not None:
+        basis = shift_to_nonnegative(basis)
         built.num_shape_keys, built.max_error_mm = len(basis.shapes), basis.max_error_m * 1000.0
         if len(basis.shapes) > MANY_KEYS:
             built.warnings.append(

@@ -36,6 +36,27 @@ class MotionBasis:
     """Largest distance of any vertex in any frame from the clip, measured; metres."""
 
 
+def shift_to_nonnegative(basis: MotionBasis) -> MotionBasis:
+    """Return the same motion with all weights within 0..1, by one more shape whose weight is always 1.
+
+    Programs that read shape keys often limit their values to 0..1 (Blender's own glTF importer does, game engines may).
+    Each weight is therefore counted from its lowest value, and the first shape holds what that leaves out, the lowest
+    values of all shapes together. All weights at 0 are still the rest shape, half of all weights is half of the motion,
+    and between frames the motion is linear as before (which a plus and a minus half of each shape would not be).
+    """
+    lowest, highest = basis.weights.min(axis=0), basis.weights.max(axis=0)
+    spans = highest - lowest
+    moving = spans > 0
+    shift = np.tensordot(lowest.astype(np.float64), basis.shapes, axes=1)
+    shapes = basis.shapes[moving] * spans[moving, None, None]
+    weights = np.clip((basis.weights[:, moving] - lowest[moving]) / spans[moving], 0.0, 1.0)
+    return MotionBasis(
+        np.concatenate([shift[None], shapes]).astype(np.float32),
+        np.concatenate([np.ones((len(weights), 1)), weights], axis=1).astype(np.float32),
+        basis.max_error_m,
+    )
+
+
 class _Motion:
     """The frames of a motion, read again and again in pieces."""
 

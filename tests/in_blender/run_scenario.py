@@ -7,9 +7,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.in_blender import animation_scenarios, bad_input_scenarios, scenarios, sound_strip_scenarios
+from tests.in_blender import (
+    animation_scenarios,
+    bad_input_scenarios,
+    export_scenarios,
+    scenarios,
+    sound_strip_scenarios,
+)
 
-MODULES = (scenarios, animation_scenarios, bad_input_scenarios, sound_strip_scenarios)
+MODULES = (scenarios, animation_scenarios, bad_input_scenarios, export_scenarios, sound_strip_scenarios)
 
 
 def main() -> None:

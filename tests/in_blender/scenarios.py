@@ -19,9 +19,9 @@ from blender_talkhead.bake import take as take_module
 from blender_talkhead.bake.inventory import list_heads, remove_head
 from blender_talkhead.bake.provenance import read_provenance, take_action
 from blender_talkhead.bake.take import BakeSettings, Take, bake_take
-from blender_talkhead.command_line import open_scene_file, render, save_copy
 from blender_talkhead.contract.errors import BadInputError, OutputError
 from blender_talkhead.contract.motion_clip import MotionClip, load_motion_clip
+from blender_talkhead.headless.files import open_scene_file, render, save_copy
 from blender_talkhead.scene import preview, stage, timeline
 from blender_talkhead.scene.mesh import read_evaluated_positions, read_rest_positions
 from blender_talkhead.scene.restore import unchanged_on_error
@@ -329,7 +329,7 @@ def check_object(clip: MotionClip, head: Any, mode: str) -> None:
     if mode == "basis":
         keys = mesh.shape_keys.key_blocks
         assert keys[0].name == "Basis" and len(keys) - 1 == provenance["bake"]["shape_keys"]
-        assert all(key.slider_min == -1 and key.slider_max == 1 for key in keys[1:])
+        assert all(key.slider_min == 0 and key.slider_max == 1 for key in keys[1:])
     if mode == "per-frame":
         assert not mesh.shape_keys.use_relative
 

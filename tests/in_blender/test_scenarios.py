@@ -34,6 +34,7 @@ SCENARIOS = [
     ("files_that_cannot_be_used",),
     ("settings_out_of_range",),
     ("unusual_times",),
+    ("gltf_keeps_the_motion",),
 ]
 LIMIT_SECONDS = 240
 

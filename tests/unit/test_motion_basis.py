@@ -13,7 +13,7 @@ from blender_talkhead.bake.scene_frames import SceneFrames
 from blender_talkhead.contract.errors import BackendError
 from blender_talkhead.contract.motion_clip import MotionClip, load_motion_clip
 from blender_talkhead.facial import motion_basis
-from blender_talkhead.facial.motion_basis import MotionBasis, fit_motion_basis
+from blender_talkhead.facial.motion_basis import MotionBasis, fit_motion_basis, shift_to_nonnegative
 from blender_talkhead.scene.coordinates import to_backend_axes, to_blender_axes
 from tests.synthetic_clip import make_offsets, make_template, write_synthetic_clip
 
@@ -103,6 +103,23 @@ def test_no_motion_gives_one_shape_of_zeros(clip: MotionClip) -> None:
     still = with_offsets(clip, np.zeros((9, 457, 3)))
     basis = fit(still, 2e-5)
     assert basis.shapes.shape == (1, 457, 3) and not basis.shapes.any() and not basis.weights.any()
+
+
+def test_nonnegative_weights_give_the_same_motion(clip: MotionClip) -> None:
+    signed = fit(clip, 2e-5)
+    shifted = shift_to_nonnegative(signed)
+    assert len(shifted.shapes) == len(signed.shapes) + 1 and signed.weights.min() < -0.1
+    assert shifted.weights.min() == 0 and shifted.weights.max() == 1 and (shifted.weights[:, 0] == 1).all()
+    before, after = (np.einsum("tk,kvc->tvc", b.weights.astype(np.float64), b.shapes) for b in (signed, shifted))
+    assert np.abs(before - after).max() < 1e-7  # metres
+
+
+def test_nonnegative_weights_of_a_constant_motion_by_hand() -> None:
+    shapes = np.array([[[1.0, 0, 0]], [[0, 2.0, 0]]], np.float32)
+    weights = np.array([[-1.0, 0.5], [1.0, 0.5]], np.float32)
+    shifted = shift_to_nonnegative(MotionBasis(shapes, weights, 0.0))
+    np.testing.assert_array_equal(shifted.shapes, [[[-1, 1, 0]], [[2, 0, 0]]])
+    np.testing.assert_array_equal(shifted.weights, [[1, 0], [1, 1]])
 
 
 def test_an_impossible_limit_is_refused(clip: MotionClip) -> None:
