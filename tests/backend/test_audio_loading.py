@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 import soundfile
 
 from blender_talkhead.contract.errors import BadInputError, OutputError
-from torch_backend.audio.loading import SAMPLE_RATE, decode_audio
+from torch_backend.audio.loading import SAMPLE_RATE, Section, decode_audio
 
 CLICK_SECONDS = 0.6137
 
@@ -328,3 +329,73 @@ def test_real_recordings_decode(check_data: Path, tmp_path: Path) -> None:
         if path.suffix in {".wav", ".mp3", ".ogg"}:
             audio = decode_audio(path, tmp_path)
             assert audio.duration_seconds == pytest.approx(soundfile.info(path).duration, abs=0.06)
+
+
+def read_channels(path: Path) -> tuple[np.ndarray, int]:
+    """(S, C) samples of a file as its decoder gives them, and their rate."""
+    with av.open(str(path)) as container:
+        frames = list(container.decode(audio=0))
+    return np.concatenate([frame.to_ndarray() for frame in frames], axis=1).T.astype(np.float32), frames[0].sample_rate
+
+
+@pytest.mark.parametrize(("start", "duration"), [(0.0, 0.25), (0.3, None), (0.1234567, 0.5), (1.9, 0.6), (2.3, 9.0)])
+@pytest.mark.parametrize(
+    ("name", "codec", "sample_rate"),
+    [
+        ("a.wav", "pcm_f32le", 44100),
+        ("a.wav", "pcm_f32le", 16000),
+        ("a.wav", "pcm_f32le", 7350),
+        ("a.mp3", "libmp3lame", 44100),
+        ("a.m4a", "aac", 48000),
+    ],
+)
+def test_a_section_is_what_a_file_of_its_samples_gives(
+    tmp_path: Path, name: str, codec: str, sample_rate: int, start: float, duration: float | None
+) -> None:
+    sound = make_noise(2.6, sample_rate)
+    path = tmp_path / name
+    if codec.startswith("pcm"):
+        soundfile.write(path, sound, sample_rate, subtype="FLOAT")
+    else:
+        encode(path, sound, sample_rate, codec)
+    channels, _ = read_channels(path)
+    stop = None if duration is None else math.floor((start + duration) * sample_rate + 0.5)
+    part = channels[math.floor(start * sample_rate + 0.5) : stop]
+    soundfile.write(tmp_path / "part.wav", part, sample_rate, subtype="FLOAT")
+    (tmp_path / "expected").mkdir()
+    expected = decode_audio(tmp_path / "part.wav", tmp_path / "expected")
+    audio = decode_audio(path, tmp_path, section=Section(start, duration))
+    np.testing.assert_array_equal(np.asarray(audio.samples), np.asarray(expected.samples))
+    assert audio.duration_seconds == expected.duration_seconds == pytest.approx(len(part) / sample_rate)
+    assert audio.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def make_noise(seconds: float, sample_rate: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(scale=0.1, size=round(seconds * sample_rate)).astype(np.float32)
+
+
+def test_nothing_is_decoded_beyond_a_section(tmp_path: Path) -> None:
+    path = tmp_path / "broken.wav"
+    sound = make_noise(60.0, 16000)
+    sound[-16000:] = np.nan
+    soundfile.write(path, sound, 16000, subtype="FLOAT")
+    assert decode_audio(path, tmp_path, section=Section(1.0, 2.0)).duration_seconds == 2.0
+    with pytest.raises(BadInputError, match="not a number"):
+        decode_audio(path, tmp_path, section=Section(1.0))
+
+
+@pytest.mark.parametrize(
+    ("section", "text"),
+    [
+        (Section(1.0), "begins at 1.000 s, after the end of the recording .1.000 s"),
+        (Section(7.0, 2.0), "begins at 7.000 s"),
+        (Section(0.5, 0.05), "holds only 0.050 s"),
+        (Section(0.95), "holds only 0.050 s"),
+        (Section(0.5, 0.0), "holds only 0.000 s"),
+    ],
+)
+def test_sections_without_sound_are_refused(tmp_path: Path, section: Section, text: str) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, make_noise(1.0, 16000), 16000)
+    with pytest.raises(BadInputError, match=text):
+        decode_audio(path, tmp_path, section=section)
