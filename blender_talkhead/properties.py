@@ -161,7 +161,7 @@ class TalkHeadStatus(PropertyGroup):
     backend_found: BoolProperty(
         name="Backend Found",
         description="Whether a Python with the backend's packages was found",
-        get=lambda self: session.report is not None and session.report.usable,
+        get=lambda self: session.report is not None and session.report.is_usable,
     )
     tick_milliseconds: FloatProperty(
         name="Tick Cost",

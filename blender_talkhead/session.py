@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .backend_client.python_environment import BackgroundCheck, PythonReport
     from .operators.animation_job import AnimationJob
 
-Level = Literal["info", "warning", "error"]
+Level = Literal["info", "done", "warning", "error"]
 _MAX_NOTES = 6
 
 

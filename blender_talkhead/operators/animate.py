@@ -1,7 +1,6 @@
 """Animate from Audio: the modal operator that drives an `AnimationJob`, and Cancel."""
 
 import contextlib
-import logging
 import time
 from typing import Any, ClassVar
 
@@ -11,18 +10,18 @@ from bpy.types import Context, Event, Operator
 from .. import compat
 from ..contract.errors import TalkHeadError
 from ..preferences import preferences_entry, read_preferences
-from ..session import session
+from ..session import Level, session
 from ..ui.estimates import corrected_speed_factor
 from ..ui.reasons import why_not_animate
 from ..ui.redraw import redraw_panels, set_status_text
 from .animation_job import AnimationJob
 from .request import start_job
 
-logger = logging.getLogger(__name__)
-
 TICK_SECONDS = 0.05
 ASK_SECONDS = 5.0
 """How long the first Esc waits for the second."""
+_FIRST_DRAWINGS = 3
+"""A panel that changes its height settles with the next drawings."""
 _BLOCKING_PAUSE_SECONDS = 0.01
 ASK_TEXT = "Press Esc again to cancel the animation"
 
@@ -92,7 +91,7 @@ class TALKHEAD_OT_animate(Operator):
             changed = True
         if job.is_finished:
             return self._finish(context, job)
-        if changed:
+        if changed or job.count_ticks() <= _FIRST_DRAWINGS:
             self._show(context, job)
         job.count_handler(time.perf_counter() - began)
         return {"PASS_THROUGH"}
@@ -128,7 +127,7 @@ class TALKHEAD_OT_animate(Operator):
             self._tell("warning", text)
         if job.has_succeeded and job.take is not None:
             _correct_estimates(context, job)
-            self._tell("info", f"{job.take.object_name} speaks: {job.take.num_scene_frames} frames")
+            self._tell("done", f"{job.take.object_name} speaks: {job.take.num_scene_frames} frames")
             return {"FINISHED"}
         if job.was_cancelled:
             self._tell("info", "Cancelled; nothing was changed")
@@ -150,12 +149,10 @@ class TALKHEAD_OT_animate(Operator):
         set_status_text(text, context.workspace)
         redraw_panels(context)
 
-    def _tell(self, level: str, text: str) -> None:
-        """Tell in the panel, in Blender's info and on the console."""
-        session.note(level, text)  # type: ignore[arg-type]
-        self.report({level.upper()}, text)
-        if not compat.is_background():  # there the report is printed
-            logger.log(getattr(logging, level.upper()), text)
+    def _tell(self, level: Level, text: str) -> None:
+        """Tell in the panel, and in Blender's info, which also prints it on the console."""
+        session.note(level, text)
+        self.report({"INFO" if level == "done" else level.upper()}, text)
 
 
 class TALKHEAD_OT_cancel(Operator):

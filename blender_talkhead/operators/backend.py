@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import shutil
+import time
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +13,7 @@ from bpy.types import Context, Event, Operator
 
 from .. import compat
 from ..backend_client.shared_worker import close_shared_worker
-from ..contract.errors import TalkHeadError
+from ..contract.errors import BackendError, TalkHeadError
 from ..preferences import TORCH_BUILDS, cache_folder, environment_folder, preferences_entry, read_preferences
 from ..session import Note, session
 from ..ui.redraw import redraw_panels
@@ -79,11 +80,15 @@ def _watch() -> float | None:
 
 def _follow_check() -> None:
     check = session.check
-    if check is None or not check.poll():
+    if check is None:
         return
-    session.check = None
-    session.report = check.report
-    session.missing = "" if check.report is not None and check.report.usable else check.summary
+    try:
+        report = check.poll()
+    except BackendError as error:
+        session.check, session.missing = None, str(error)
+        return
+    if report is not None:
+        session.check, session.report, session.missing = None, report, report.problem
 
 
 def _follow_installation() -> None:
@@ -136,8 +141,9 @@ class TALKHEAD_OT_check_backend(Operator):
         session.install_note = None
         _start_check()
         if compat.is_background() and session.check is not None:
-            session.check.wait()
-            _follow_check()
+            while session.check is not None:
+                _follow_check()
+                time.sleep(_WATCH_SECONDS / 4)
             if session.missing:
                 self.report({"ERROR"}, session.missing)
                 return {"CANCELLED"}

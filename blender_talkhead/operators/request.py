@@ -11,7 +11,7 @@ from ..backend_client.python_environment import find_backend_python
 from ..backend_client.shared_worker import close_shared_worker, shared_worker
 from ..contract.errors import BadInputError, OutputError
 from ..contract.jobs import MAX_VERTICES, MIN_VERTICES
-from ..preferences import PreferenceValues, cache_folder, read_preferences
+from ..preferences import PreferenceValues, cache_folder, environment_folder, read_preferences
 from ..session import session
 from ..ui.choices import audible_seconds, estimate_of
 from ..ui.estimates import PARTS_VERTICES
@@ -51,9 +51,9 @@ def backend_python(values: PreferenceValues) -> Path:
     Raises:
         BackendError: there is none.
     """
-    if session.report is not None and session.report.usable:
+    if session.report is not None and session.report.is_usable:
         return session.report.python
-    return find_backend_python(preferred=values.python)
+    return find_backend_python(preferred=values.python, own_environment=environment_folder())
 
 
 def read_settings(scene: Any, values: PreferenceValues) -> AnimationSettings:

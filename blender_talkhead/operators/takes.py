@@ -1,4 +1,4 @@
-"""The heads of the file that speak: select one, remove one."""
+"""The heads of the file that speak: show one, remove one."""
 
 from typing import Any, ClassVar
 
@@ -12,17 +12,17 @@ from ..ui.reasons import NO_NUMPY, has_numpy
 from ..ui.takes import forget_takes
 
 
-class TALKHEAD_OT_select_take(Operator):
-    """Make this head the active object."""
+class TALKHEAD_OT_show_take(Operator):
+    """Select this head and bring it into view."""
 
-    bl_idname = "talkhead.select_take"
-    bl_label = "Select"
+    bl_idname = "talkhead.show_take"
+    bl_label = "Show"
     bl_options: ClassVar[set[str]] = {"UNDO", "INTERNAL"}
 
-    name: StringProperty(name="Object", description="Name of the head")
+    name: StringProperty(name="Object", description="Name of the head", options={"SKIP_SAVE"})
 
     def execute(self, context: Context) -> set[str]:
-        """Select it alone."""
+        """Select it alone, and look at it in every 3D view."""
         item = context.view_layer.objects.get(self.name)
         if item is None:
             self.report({"WARNING"}, f'"{self.name}" is not in this view layer; it may be hidden with its collection')
@@ -31,6 +31,11 @@ class TALKHEAD_OT_select_take(Operator):
             other.select_set(False)
         item.select_set(True)
         context.view_layer.objects.active = item
+        for area in () if context.screen is None else context.screen.areas:
+            region = next((region for region in area.regions if region.type == "WINDOW"), None)
+            if area.type == "VIEW_3D" and region is not None:
+                with context.temp_override(area=area, region=region):
+                    bpy.ops.view3d.view_selected()
         return {"FINISHED"}
 
 
@@ -85,4 +90,4 @@ class TALKHEAD_OT_remove(Operator):
         return bpy.data.objects.get(self.name) if self.name else context.view_layer.objects.active
 
 
-CLASSES: tuple[type, ...] = (TALKHEAD_OT_select_take, TALKHEAD_OT_remove)
+CLASSES: tuple[type, ...] = (TALKHEAD_OT_show_take, TALKHEAD_OT_remove)

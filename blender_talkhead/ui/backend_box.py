@@ -15,8 +15,8 @@ def backend_summary() -> tuple[str, str]:
         return "IMPORT", "Being installed"
     if session.check is not None:
         return "SORTTIME", "Looking for the backend"
-    if session.report is not None and session.report.usable:
-        return "CHECKMARK", session.report.summary
+    if session.report is not None and session.report.is_usable:
+        return "CHECKMARK", f"Ready: {session.report.summary}"
     if session.missing:
         return "ERROR", "No backend"
     return "QUESTION", "Not checked yet"
@@ -79,20 +79,14 @@ def draw_install_buttons(layout: Any) -> None:
 
 
 def _draw_ways(box: Any, context: Any) -> None:
-    draw_text(box, context, "One step before the first animation", icon="INFO")
-    draw_text(
-        box,
-        context,
-        "The models run in a Python of their own, the backend, which was not found on this computer. Do one of these:",
-    )
+    draw_text(box, context, "One step before you start:", icon="INFO")
+    draw_text(box, context, "TalkHead needs PyTorch, in a Python of its own, and found none on this computer.")
     draw_install_note(box, context)
-    column = box.column()
-    column.scale_y = 1.3
-    column.operator("talkhead.install_backend", icon="IMPORT")
-    draw_text(box, context, "Downloads PyTorch into TalkHead's own folder; you see the size first.")
-    column = box.column()
-    column.operator("talkhead.choose_python", text="Choose a Python", icon="FILE_FOLDER")
-    draw_text(box, context, "For those who have the packages in a Python of their own.")
-    row = box.row(align=True)
+    column = box.column(align=True)
+    row = column.row()
+    row.scale_y = 1.3
+    row.operator("talkhead.install_backend", icon="IMPORT")
+    column.operator("talkhead.choose_python", icon="FILE_FOLDER")
+    row = column.row(align=True)
     row.operator("talkhead.check_backend", text="Look Again", icon="FILE_REFRESH")
     row.operator("talkhead.open_preferences", text="Details", icon="PREFERENCES")

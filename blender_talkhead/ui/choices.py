@@ -19,9 +19,7 @@ def draw_choices(layout: Any, context: Any) -> None:
     settings = context.scene.talkhead
     seconds = audible_seconds(context.scene)
     _draw_recording(layout, context, settings, seconds)
-    layout.separator(factor=0.5)
     _draw_face(layout, settings)
-    layout.separator(factor=0.5)
     _draw_detail(layout, settings)
     _draw_estimate(layout, context, settings, seconds)
 
@@ -67,9 +65,8 @@ def estimate_of(context: Any, seconds: float) -> Estimate:
 
 
 def _draw_recording(layout: Any, context: Any, settings: Any, seconds: float | None) -> None:
-    layout.row().prop(settings, "source", expand=True)
-    column = layout.column(align=True)
-    column.use_property_split = False
+    column = _section(layout, "Speech")
+    column.row(align=True).prop(settings, "source", expand=True)
     if settings.source == "FILE":
         column.prop(settings, "audio", text="")
         if not settings.audio:
@@ -80,37 +77,46 @@ def _draw_recording(layout: Any, context: Any, settings: Any, seconds: float | N
         row.operator("talkhead.use_active_strip", text="", icon="EYEDROPPER")
     if seconds is not None:
         rate = scene_rate(context.scene)
-        row = column.row()
+        row = layout.row()
         row.enabled = False  # looks like what it is: a remark
-        row.label(text=f"{seconds:.1f} s, {int(seconds * rate) + 1} frames at {rate:.4g} a second")
+        row.label(text=f"{seconds:.1f} s, {int(seconds * rate) + 1} frames at {rate:.4g} fps")
 
 
 def _draw_face(layout: Any, settings: Any) -> None:
-    layout.row().prop(settings, "target_kind", expand=True)
+    column = _section(layout, "Face")
+    column.row(align=True).prop(settings, "target_kind", expand=True)
     if settings.target_kind == "OBJECT":
-        layout.prop(settings, "target")
+        column.prop(settings, "target", text="")
         return
-    layout.prop(settings, "identity")
+    column.prop(settings, "identity", text="")
     if settings.identity == "random":
-        layout.prop(settings, "identity_seed")
+        column.prop(settings, "identity_seed")
 
 
 def _draw_detail(layout: Any, settings: Any) -> None:
-    layout.prop(settings, "vertices", text="Detail", slider=True)
-    row = layout.row(align=True)
+    column = _section(layout, "Detail")
+    column.prop(settings, "vertices", slider=True)
+    row = column.row(align=True)
     for name, vertices, _ in RESOLUTIONS:
         button = row.operator("talkhead.set_resolution", text=name, depress=settings.vertices == vertices)
         button.vertices = vertices
 
 
+def _section(layout: Any, title: str) -> Any:
+    """Draw a heading and return the joined column under it, whose rows take the whole width."""
+    layout.label(text=title)
+    column = layout.column(align=True)
+    column.use_property_split = False
+    return column
+
+
 def _draw_estimate(layout: Any, context: Any, settings: Any, seconds: float | None) -> None:
     estimate = estimate_of(context, _TYPICAL_SECONDS if seconds is None else seconds)
+    needs = f"About {describe_seconds(estimate.seconds)}, {describe_bytes(estimate.memory_bytes)} of memory"
+    place = "cache file" if settings.bake == "cache" else ".blend file"
+    size = f"{describe_bytes(estimate.file_bytes)} in the {place}"
     column = layout.column(align=True)
     column.scale_y = 0.85
-    prefix = "" if seconds is not None else f"For {_TYPICAL_SECONDS:.0f} s of speech: "
-    column.label(
-        text=f"{prefix}about {describe_seconds(estimate.seconds)}, {describe_bytes(estimate.memory_bytes)} memory",
-        icon="TIME",
-    )
-    place = "cache file" if settings.bake == "cache" else ".blend file"
-    column.label(text=f"{describe_bytes(estimate.file_bytes)} in the {place}", icon="BLANK1")
+    column.enabled = False
+    column.label(text=needs, icon="TIME")
+    column.label(text=size if seconds is not None else f"for {_TYPICAL_SECONDS:.0f} s of speech", icon="BLANK1")

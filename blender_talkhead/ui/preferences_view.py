@@ -29,10 +29,11 @@ def _draw_backend(box: Any, preferences: Any, context: Any) -> None:
     if session.missing:
         draw_text(box, context, session.missing)
     report = session.report
-    if report is not None and report.usable:
-        draw_text(box, context, f"Python: {report.python}")
-        for line in report.details:
-            draw_text(box, context, line)
+    if report is not None and report.is_usable:
+        origin = f" ({report.origin})" if report.origin else ""
+        draw_text(box, context, f"{report.python}{origin}")
+        for device in report.devices:
+            draw_text(box, context, f"{device.name}: {device.description}")
     row = box.row(align=True)
     row.prop(preferences, "python")
     row.operator("talkhead.check_backend", icon="FILE_REFRESH")

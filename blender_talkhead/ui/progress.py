@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import bpy
+
 from ..session import session
 from .reasons import capitalized
 from .wrapped_text import describe_seconds, draw_text
 
-_ICONS = {"info": "CHECKMARK", "warning": "ERROR", "error": "CANCEL"}
+_ICONS = {"info": "INFO", "done": "CHECKMARK", "warning": "ERROR", "error": "CANCEL"}
 
 
 def draw_progress(layout: Any, context: Any) -> None:
@@ -38,14 +40,28 @@ def progress_text(job: Any) -> str:
 
 
 def draw_notes(layout: Any, context: Any) -> None:
-    """Draw the messages of the last animation, with a button that copies them."""
-    if not session.notes:
+    """Draw the messages of the last animation: after a success with what one does next, after a failure with Copy."""
+    head_name = _speaking_head()
+    notes = [note for note in session.notes if note.level != "done" or head_name]
+    if not notes:
         return
     box = layout.box()
-    for note in session.notes:
-        draw_text(box, context, capitalized(note.text), icon=_ICONS[note.level])
-    row = box.row(align=True)
-    row.alignment = "RIGHT"
-    if any(note.level != "info" for note in session.notes):
-        row.operator("talkhead.copy_messages", text="Copy", icon="COPYDOWN")
-    row.operator("talkhead.clear_messages", text="", icon="X")
+    for number, note in enumerate(notes):
+        row = box.row()
+        draw_text(row, context, capitalized(note.text), icon=_ICONS[note.level], taken_letters=0 if number else 4)
+        if number == 0:
+            row.operator("talkhead.clear_messages", text="", icon="X", emboss=False)
+    if head_name:
+        row = box.row(align=True)
+        row.operator("talkhead.show_take", icon="VIEWZOOM").name = head_name
+        row.operator("screen.animation_play", text="Play", icon="PLAY")
+    elif any(note.level == "error" for note in notes):
+        box.operator("talkhead.copy_messages", icon="COPYDOWN")
+
+
+def _speaking_head() -> str:
+    """Return the name of the head that the last animation made, while it exists (not after an undo)."""
+    job = session.job
+    if job is None or job.take is None or job.take.object_name not in bpy.data.objects:
+        return ""
+    return str(job.take.object_name)

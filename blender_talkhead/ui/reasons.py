@@ -63,9 +63,9 @@ def _backend_reason(context: Any, settings: Any) -> str:
     if session.is_installing():
         return "The backend is being installed"
     if session.missing:
-        return "No backend yet; see above for the two ways to get one"
+        return "No backend yet: install it or choose a Python, above"
     device = read_preferences(context).device
-    devices = [] if session.report is None else session.report.device_names
+    devices = [] if session.report is None else [each.name for each in session.report.devices]
     if device not in ("auto", "cpu") and devices and device not in devices:
         return f"The backend cannot use {device} here (it has {', '.join(devices)}); choose another device"
     return ""

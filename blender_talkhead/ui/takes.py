@@ -1,4 +1,4 @@
-"""The heads of this file that speak: select them, remove them."""
+"""The heads of this file that speak: show them, remove them."""
 
 from __future__ import annotations
 
@@ -50,15 +50,15 @@ def forget_takes() -> None:
 
 
 def draw_takes(layout: Any, context: Any) -> None:
-    """Draw a row for each head: name, recording, select, remove."""
+    """Draw a row for each head: name, recording, show, remove."""
     rows = list_takes()
     for row in rows[-_SHOWN:]:
         box = layout.box()
         line = box.row(align=True)
         active = context.view_layer.objects.active
         is_active = active is not None and active.name == row.object_name
-        select = line.operator("talkhead.select_take", text=row.object_name, icon="USER", depress=is_active)
-        select.name = row.object_name
+        show = line.operator("talkhead.show_take", text=row.object_name, icon="USER", depress=is_active)
+        show.name = row.object_name
         remove = line.operator("talkhead.remove", text="", icon="TRASH")
         remove.name = row.object_name
         column = box.column(align=True)
@@ -93,7 +93,7 @@ def _describe(object_name: str, action_name: str, text: str) -> TakeRow:
         bake = facts.get("bake", {})
         storage = str(bake.get("mode", ""))
         if "shape_keys" in bake:
-            storage = f"{bake['shape_keys']} shape keys"
+            storage = f"{bake['shape_keys']} keys"
         detail = f"{int(facts.get('num_vertices', 0)):,} vertices, {storage}, seed {facts.get('seed', 0)}"
     except (ValueError, AttributeError, TypeError):
         recording, detail = "", "made by another version"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
-_LETTER_PIXELS = 6.6
+_LETTER_PIXELS = 6.1
 """Mean width of a letter of the interface font at scale 1; a little wide, so that nothing is cut."""
-_MARGIN_PIXELS = 64
+_MARGIN_PIXELS = 62
 _MIN_LETTERS = 24
 _MAX_LETTERS = 160
 
@@ -28,12 +28,20 @@ def wrap_text(text: str, letters: int, max_lines: int = 12) -> list[str]:
     return lines
 
 
-def draw_text(layout: Any, context: Any, text: str, icon: str = "NONE", max_lines: int = 12) -> None:
-    """Draw a text as labels, wrapped to the region; the icon stands at its first line."""
-    letters = letters_per_line(context.region.width, context.preferences.system.ui_scale)
+def draw_text(layout: Any, context: Any, text: str, icon: str = "NONE", taken_letters: int = 0) -> None:
+    """Draw a text as labels, wrapped to the region; the icon stands at its first line.
+
+    Args:
+        layout: where.
+        context: the drawing context.
+        text: the text; line ends stay.
+        icon: icon at the first line.
+        taken_letters: room that a button beside the text takes.
+    """
+    letters = letters_per_line(context.region.width, context.preferences.system.ui_scale) - taken_letters
     column = layout.column(align=True)
     column.scale_y = 0.85
-    for number, line in enumerate(wrap_text(text, letters, max_lines)):
+    for number, line in enumerate(wrap_text(text, letters)):
         if icon == "NONE":
             column.label(text=line)
         else:
