@@ -206,16 +206,21 @@ class BlenderWindow:
     def box(self, area: str, region: str, window: int = 0) -> tuple[int, int, int, int]:
         """(left, top, width, height) on the screen of a region of the first area of a type, as ("VIEW_3D", "UI").
 
+        A region "A|B" is either of them.
+
         Raises:
             AssertionError: there is none.
         """
-        shown = self.state()["windows"][window]
-        x, y = self._corners()[window]
-        for entry in shown["areas"]:
-            for candidate in entry["regions"]:
-                if (entry["type"], candidate["type"]) == (area, region):
-                    left, top, width, height = candidate["box"]
-                    return left + x, top + y, width, height
+        deadline = time.monotonic() + 10.0
+        while time.monotonic() < deadline:
+            windows = self.state()["windows"]
+            for entry in windows[window]["areas"] if len(windows) > window else []:
+                for candidate in entry["regions"]:
+                    if entry["type"] == area and candidate["type"] in region.split("|"):
+                        left, top, width, height = candidate["box"]
+                        x, y = self._corners()[window]
+                        return left + x, top + y, width, height
+            time.sleep(0.1)
         raise AssertionError(f"no region {region} in an area {area} of window {window}")
 
     def center(self, area: str, region: str = "WINDOW") -> tuple[float, float]:

@@ -128,7 +128,16 @@ def describe_talkhead() -> dict[str, Any] | None:
     status, settings = getattr(manager, "talkhead", None), getattr(scene, "talkhead", None)
     if status is None or settings is None:
         return None
-    return {"status": plain_values(status), "settings": plain_values(settings)}
+    return {"status": plain_values(status), "settings": plain_values(settings), "ticks": describe_ticks()}
+
+
+def describe_ticks() -> dict[str, list[float]]:
+    """For the job's two states, the milliseconds that 95 % of its timer ticks stayed under, and their number."""
+    session = sys.modules["bl_ext.user_default.talkhead.blender_talkhead.session"].session
+    if session.job is None:
+        return {}
+    states = ("working", "baking")
+    return {state: [session.job.tick_milliseconds(95.0, state), session.job.count_ticks(state)] for state in states}
 
 
 def plain_values(group: Any) -> dict[str, Any]:
