@@ -53,13 +53,12 @@ class TalkHeadPreferences(AddonPreferences):
     )
     device: EnumProperty(name="Device", description="What computes the animation", items=DEVICES)
     idle_seconds: IntProperty(
-        name="Keep Ready",
+        name="Keep Ready (s)",
         description="Seconds for which the backend keeps its models in memory after an animation, so that the next one "
         "starts at once",
         default=DEFAULT_IDLE_SECONDS,
         min=5,
         max=3_600,
-        subtype="TIME_ABSOLUTE",
     )
     cache_folder: StringProperty(
         name="Folder",

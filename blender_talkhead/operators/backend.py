@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 0.2
 _DIALOG_WIDTH = 480
+NO_ONLINE_ACCESS = "Online access is off: allow it in Preferences > System > Network, or give a folder with the wheels"
 
 
 def begin_background_work() -> None:
@@ -219,14 +220,21 @@ class TALKHEAD_OT_install_backend(Operator):
 
     def draw(self, context: Context) -> None:
         """Draw the dialog."""
-        from ..backend_client.installer import needed_bytes
+        from ..backend_client.installer import download_bytes, download_source, needed_bytes
 
         layout = self.layout
         column = layout.column(align=True)
-        size = describe_bytes(needed_bytes(self.torch_build))
-        column.label(text="PyTorch and what the models need are put into a folder of TalkHead's own:")
+        column.label(text="PyTorch and what the models need go into a folder of TalkHead's own;")
+        column.label(text="Blender and other Pythons on this computer are not changed.")
+        column = layout.column(align=True)
         column.label(text=str(environment_folder()), icon="FILE_FOLDER")
-        column.label(text=f"It takes about {size} of disk. Blender's own Python is not changed.", icon="INFO")
+        size = describe_bytes(needed_bytes(self.torch_build))
+        if self.wheel_folder:
+            column.label(text=f"Takes about {size} of disk; nothing is downloaded", icon="DISK_DRIVE")
+        else:
+            download = describe_bytes(download_bytes(self.torch_build))
+            column.label(text=f"Downloads about {download}, takes about {size} of disk", icon="IMPORT")
+            column.label(text=f"From {download_source(self._plan())}", icon="URL")
         layout.use_property_split = True
         layout.prop(self, "torch_build")
         layout.prop(self, "wheel_folder")
@@ -240,25 +248,16 @@ class TALKHEAD_OT_install_backend(Operator):
 
     def execute(self, context: Context) -> set[str]:
         """Start the installation."""
-        from ..backend_client.installer import BackendInstaller, InstallPlan
+        from ..backend_client.installer import BackendInstaller
 
         entry = preferences_entry(context)
         if entry is not None:
             entry.torch_build, entry.wheel_folder = self.torch_build, self.wheel_folder
             entry.index_url = self.index_url
             context.preferences.is_dirty = True
-        wheels = Path(bpy.path.abspath(self.wheel_folder)) if self.wheel_folder else None
         close_shared_worker()
         try:
-            session.installer = BackendInstaller(
-                InstallPlan(
-                    folder=environment_folder(),
-                    build=self.torch_build,
-                    wheel_folder=wheels,
-                    index_url=self.index_url.strip() or None,
-                ),
-                online_allowed=bool(bpy.app.online_access),
-            )
+            session.installer = BackendInstaller(self._plan(), online_allowed=bool(bpy.app.online_access))
             session.installer.start()
         except TalkHeadError as error:
             session.installer = None
@@ -270,8 +269,15 @@ class TALKHEAD_OT_install_backend(Operator):
         redraw_panels(context)
         return {"FINISHED"}
 
+    def _plan(self) -> Any:
+        from ..backend_client.installer import InstallPlan
 
-NO_ONLINE_ACCESS = "Online access is off: allow it in Preferences > System > Network, or give a folder with the wheels"
+        return InstallPlan(
+            folder=environment_folder(),
+            build=self.torch_build,
+            wheel_folder=Path(bpy.path.abspath(self.wheel_folder)) if self.wheel_folder else None,
+            index_url=self.index_url.strip() or None,
+        )
 
 
 class TALKHEAD_OT_cancel_installation(Operator):
@@ -319,11 +325,13 @@ class TALKHEAD_OT_remove_backend(Operator):
 
     def execute(self, context: Context) -> set[str]:
         """Remove its folder."""
+        from ..backend_client.environment_folder import remove_environment
+
         close_shared_worker()
         try:
-            shutil.rmtree(environment_folder())
-        except OSError as error:
-            self.report({"ERROR"}, f"cannot remove {environment_folder()}: {error.strerror or error}")
+            remove_environment(environment_folder())
+        except TalkHeadError as error:
+            self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         session.report, session.missing = None, ""
         session.install_note = Note("info", "The backend was removed")

@@ -32,13 +32,11 @@ def _draw_backend(box: Any, preferences: Any, context: Any) -> None:
     if report is not None and report.is_usable:
         origin = f" ({report.origin})" if report.origin else ""
         draw_text(box, context, f"{report.python}{origin}")
-        for device in report.devices:
-            draw_text(box, context, f"{device.name}: {device.description}")
-    row = box.row(align=True)
-    row.prop(preferences, "python")
-    row.operator("talkhead.check_backend", icon="FILE_REFRESH")
-    box.prop(preferences, "device")
-    box.prop(preferences, "idle_seconds")
+    column = box.column()
+    column.prop(preferences, "python")
+    column.prop(preferences, "device")
+    column.prop(preferences, "idle_seconds")
+    box.operator("talkhead.check_backend", icon="FILE_REFRESH")
 
 
 def _draw_installation(box: Any, preferences: Any, context: Any) -> None:
