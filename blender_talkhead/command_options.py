@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .contract.errors import BadInputError
 from .contract.option_types import integer_within
+from .job_list import read_job_list
 
 METHODS = ("mmtalker", "facetalk", "hicode", "fg3dgs")
 SHIPPED_METHOD = "mmtalker"
@@ -20,6 +22,8 @@ MIN_FPS, MAX_FPS = 1.0, 240.0
 MIN_START, MAX_START = -100_000, 1_000_000
 MAX_SEED = 2**32 - 1
 
+SWITCHES = ("extend-range",)
+"""Options of `animate` without a value."""
 _FACETALK_OPTIONS = ("surface", "grid", "takes", "guidance")
 _AVATAR_OPTIONS = ("avatar",)
 
@@ -31,15 +35,26 @@ class AnimateOptions:
     audio: Path
     file: Path | None
     target: str | None
+    method: str
     vertices: int | None
     identity: str | None
     bake: str
     start: int
+    extend_range: bool
     fps: float | None
     seed: int | None
     device: str
     output: Path | None
     preview: Path | None
+    json: bool
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """Options of `batch`."""
+
+    jobs: tuple[AnimateOptions, ...]
+    stop_on_error: bool
     json: bool
 
 
@@ -61,7 +76,7 @@ class InfoOptions:
     json: bool
 
 
-Options = AnimateOptions | RemoveOptions | InfoOptions
+Options = AnimateOptions | BatchOptions | RemoveOptions | InfoOptions
 
 
 def parse_options(arguments: Sequence[str], program: str = "talkhead") -> Options:
@@ -76,15 +91,39 @@ def parse_options(arguments: Sequence[str], program: str = "talkhead") -> Option
         return RemoveOptions(values.name, _absolute(values.file), _absolute(values.output), values.json)
     if values.command == "info":
         return InfoOptions(_absolute(values.file), values.json)
-    _check_animate(animate, values)
+    if values.command == "batch":
+        return _batch_options(parser, animate, values)
+    return _animate_options(animate, values)
+
+
+def _batch_options(
+    parser: argparse.ArgumentParser, animate: argparse.ArgumentParser, values: argparse.Namespace
+) -> BatchOptions:
+    """Parse every job of a list before the first one starts."""
+    path = values.jobs.absolute()
+    try:
+        rows = read_job_list(path, SWITCHES)
+    except BadInputError as error:
+        parser.exit(int(error.exit_code), f"error: {error}\n")
+    jobs = []
+    for number, row in enumerate(rows, start=1):
+        animate.prog = f"{path.name}, job {number}"
+        jobs.append(_animate_options(animate, animate.parse_args(row)))
+    return BatchOptions(tuple(jobs), values.stop_on_error, values.json)
+
+
+def _animate_options(parser: argparse.ArgumentParser, values: argparse.Namespace) -> AnimateOptions:
+    _check_animate(parser, values)
     return AnimateOptions(
         audio=values.audio.absolute(),
         file=_absolute(values.file),
         target=values.target,
+        method=values.method,
         vertices=values.vertices,
         identity=values.identity,
         bake=values.bake,
         start=values.start,
+        extend_range=values.extend_range,
         fps=values.fps,
         seed=values.seed,
         device=values.device,
@@ -119,6 +158,15 @@ def _build_parsers(program: str) -> tuple[argparse.ArgumentParser, argparse.Argu
         "animate", help="animate a head from a recording", description="Animate a head from a recording."
     )
     _add_animate_options(animate)
+    batch = commands.add_parser(
+        "batch",
+        help="animate many recordings with one warm backend",
+        description="Animate many recordings: one row of a CSV file, or one table [[job]] of a TOML file, is one job. "
+        "Columns and keys are named like the options of animate, and audio; relative paths start at the list's folder.",
+    )
+    batch.add_argument("jobs", type=_path_with((".csv", ".toml")), metavar="JOBS.csv|JOBS.toml")
+    batch.add_argument("--stop-on-error", action="store_true", help="do not go on after a job that failed")
+    batch.add_argument("--json", action="store_true", help="one JSON object a line on stdout (docs/protocol.md)")
     remove = commands.add_parser("remove", help="remove an animated head, its takes, sound and cache from a file")
     remove.add_argument("name", metavar="NAME", help="object to remove")
     remove.add_argument("--output", type=_path_with((".blend",)), metavar="FILE.blend", help="default: the same file")
@@ -143,6 +191,7 @@ def _add_animate_options(parser: argparse.ArgumentParser) -> None:
     add("--identity", metavar="NAME|SEED", help="identity of the built-in head")
     add("--bake", choices=BAKE_MODES, default="basis")
     add("--start", type=integer_within(MIN_START, MAX_START), default=1, metavar="FRAME", help="default 1")
+    add("--extend-range", action="store_true", help="widen the file's frame range to hold the take")
     add("--fps", type=_frame_rate, metavar="RATE", help="frame rate of a new scene, such as 24, 25 or 29.97")
     add("--seed", type=integer_within(0, MAX_SEED), metavar="N")
     add("--device", choices=DEVICES, default="auto")

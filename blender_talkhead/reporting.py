@@ -21,9 +21,15 @@ class JobReporter:
         as_json: JSON lines to `output`; otherwise text to `log`.
         output: the real stdout.
         log: stderr.
+        job: name of the job in JSON lines.
+        prefix: begin of every line of text.
     """
 
-    def __init__(self, as_json: bool, output: TextIO | None = None, log: TextIO | None = None) -> None:
+    def __init__(
+        self, as_json: bool, output: TextIO | None = None, log: TextIO | None = None, job: str = "", prefix: str = ""
+    ) -> None:
+        self._job = job
+        self._prefix = prefix
         self._as_json = as_json
         self._output = output or sys.stdout
         self._log = log or sys.stderr
@@ -32,11 +38,15 @@ class JobReporter:
         self._last_text_at = 0.0
         self.warnings: list[str] = []
 
+    def for_job(self, number: int, count: int) -> JobReporter:
+        """Return a reporter of one job of several, to the same streams."""
+        return JobReporter(self._as_json, self._output, self._log, str(number), f"[{number}/{count}] ")
+
     def progress(self, phase: str, fraction: float, seconds_left: float | None = None) -> None:
         """Tell how far the whole job is, 0..1; it never falls."""
         self._fraction = min(1.0, max(self._fraction, fraction))
         if self._as_json:
-            self._write_line(encode_message(ProgressMessage(phase, round(self._fraction, 4), seconds_left)))
+            self._write_line(encode_message(ProgressMessage(phase, round(self._fraction, 4), seconds_left, self._job)))
             return
         now = time.monotonic()
         if phase == self._phase and now - self._last_text_at < _TEXT_INTERVAL_SECONDS:
@@ -61,20 +71,20 @@ class JobReporter:
         """Tell something that the job goes on with."""
         self.warnings.append(text)
         if self._as_json:
-            self._write_line(encode_message(WarningMessage(text)))
+            self._write_line(encode_message(WarningMessage(text, self._job)))
         else:
             self._write_log(f"warning: {text}")
 
     def error(self, exit_code: int, text: str) -> None:
         """Tell why the job failed."""
         if self._as_json:
-            self._write_line(encode_message(ErrorMessage(exit_code, text)))
+            self._write_line(encode_message(ErrorMessage(exit_code, text, self._job)))
         self._write_log(f"error: {text}")
 
     def done(self, result: dict[str, Any], text: str) -> None:
         """Tell the result: `result` as JSON, `text` for people."""
         if self._as_json:
-            self._write_line(json.dumps({"type": "done", **result}))
+            self._write_line(json.dumps({"type": "done", "job": self._job, **result}))
         else:
             self._write_log(text)
 
@@ -83,7 +93,7 @@ class JobReporter:
         self._output.flush()
 
     def _write_log(self, text: str) -> None:
-        self._log.write(text + "\n")
+        self._log.write(self._prefix + text + "\n")
         self._log.flush()
 
 

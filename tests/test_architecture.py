@@ -25,12 +25,13 @@ BPY_ROOMS = (
     "blender_talkhead/properties.py",
     "blender_talkhead/compat.py",
     "blender_talkhead/command_line.py",
+    "blender_talkhead/headless/",
     "blender_talkhead/scene/",
     "blender_talkhead/bake/",
     "blender_talkhead/operators/",
     "blender_talkhead/ui/",
 )
-BPY_OPS_ROOMS = ("blender_talkhead/operators/", "blender_talkhead/command_line.py")
+BPY_OPS_ROOMS = ("blender_talkhead/operators/", "blender_talkhead/headless/")
 CONTRACT_ROOMS = ("blender_talkhead/contract/", "blender_talkhead/facial/")
 PLAIN_ROOMS = (
     "torch_backend/modules/",

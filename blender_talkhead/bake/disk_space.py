@@ -39,11 +39,11 @@ def require_possible_bake(mode: str, num_scene_frames: int, num_vertices: int, f
     """
     if mode == "per-frame" and num_scene_frames > MAX_PER_FRAME_KEYS:
         raise BadInputError(
-            f"--bake per-frame holds at most {MAX_PER_FRAME_KEYS:,} frames, the recording needs {num_scene_frames:,}; "
-            "use --bake cache"
+            f"the bake mode per-frame holds at most {MAX_PER_FRAME_KEYS:,} frames, the recording needs "
+            f"{num_scene_frames:,}; use the bake mode cache"
         )
     needed = estimate_bake_bytes(mode, num_scene_frames, num_vertices)
-    require_free_space(folder, needed, f"--bake {mode}")
+    require_free_space(folder, needed, f"the bake mode {mode}")
 
 
 def require_free_space(folder: Path, needed_bytes: int, purpose: str) -> None:
@@ -60,7 +60,7 @@ def require_free_space(folder: Path, needed_bytes: int, purpose: str) -> None:
     if needed_bytes + _HEADROOM_BYTES > free:
         raise BadInputError(
             f"{purpose} needs about {(needed_bytes + _HEADROOM_BYTES) / 1e6:,.0f} MB in {folder}, "
-            f"{free / 1e6:,.0f} MB are free; free some, or choose another --output, --bake or fewer --vertices"
+            f"{free / 1e6:,.0f} MB are free; free some, or choose another folder, another bake mode or fewer vertices"
         )
 
 

@@ -98,7 +98,7 @@ def test_takes_in_one_file(tmp_path: Path, audio: Path, environment: dict[str, s
     result = talkhead(environment, "animate", audio, "--output", out, "--fps", "23.976", "--start", "11", "--json")
     assert result.returncode == 0, result.stderr
     messages = [json.loads(line) for line in result.stdout.splitlines()]
-    assert {"type": "warning", "text": "made-up motion"} in messages
+    assert {"type": "warning", "text": "made-up motion", "job": ""} in messages
     fractions = [message["fraction"] for message in messages if message["type"] == "progress"]
     assert fractions == sorted(fractions) and fractions[0] >= 0 and fractions[-1] <= 1
     done = messages[-1]
@@ -115,16 +115,20 @@ def test_takes_in_one_file(tmp_path: Path, audio: Path, environment: dict[str, s
     )
     assert again.returncode == 0, again.stderr
     assert again.stdout == "" and "--fps is for a new scene" in again.stderr
+    assert "after the scene's last frame 43" in again.stderr
     facts = inspect(out, "TalkHead")
-    assert facts["rate"] == [24, 1.001] and facts["range"] == [11, 52]
+    assert facts["rate"] == [24, 1.001] and facts["range"] == [11, 43]
     assert facts["strips"] == [[20.0, str(audio)]] and len(facts["actions"]) == 2
     assert [kept for _, kept in facts["actions"]].count(True) == 1
 
     other = tmp_path / "other" / "b.blend"
-    cached = talkhead(environment, "animate", audio, "--file", out, "--bake", "cache", "--output", other)
+    cached = talkhead(
+        environment, "animate", audio, "--file", out, "--bake", "cache", "--output", other, "--extend-range"
+    )
     assert cached.returncode == 0, cached.stderr
     assert files_in(other.parent) == ["b.blend", "b_TalkHead.001.pc2"]
     facts = inspect(other, "TalkHead", "TalkHead.001")
+    assert facts["range"] == [1, 43]
     assert facts["moved"][0] > 0.005 and facts["moved"][1] > 0.005
     assert facts["strips"] == [[1.0, str(audio)], [20.0, str(audio)]]
     assert len(facts["actions"]) == 3
@@ -148,7 +152,7 @@ def test_takes_in_one_file(tmp_path: Path, audio: Path, environment: dict[str, s
         ("error3", 3, "told to fail with 3"),
         ("error4", 4, "told to fail with 4"),
         ("die", 4, "the log's last words"),
-        ("silent", 4, "without a result"),
+        ("silent", 4, "ended unexpectedly"),
         ("damage", 4, "damaged"),
         ("protocol", 4, "protocol 99"),
     ],
@@ -178,12 +182,7 @@ def test_bad_input_and_missing_backend(tmp_path: Path, audio: Path, environment:
         (3, "cannot open", ["animate", audio, "--file", tmp_path / "text.blend"], {}),
         (3, "no object", ["animate", audio, "--file", blend, "--target", "Nobody"], {}),
         (3, "must be a mesh", ["animate", audio, "--file", blend, "--target", "Key light"], {}),
-        (
-            3,
-            "other polygons|vertices",
-            ["animate", audio, "--file", blend, "--target", "TalkHead", "--vertices", 625],
-            {},
-        ),
+        (3, "4 vertices", ["animate", audio, "--file", blend, "--target", "Backdrop"], {}),
         (4, "TALKHEAD_PYTHON", ["animate", audio, "--output", blend], {"TALKHEAD_PYTHON": "/nowhere/python"}),
         (1, "occupied", ["animate", audio, "--output", tmp_path / "occupied" / "a.blend"], {}),
         (2, "ships mmtalker", ["animate", audio, "--output", blend, "--method", "hicode"], {}),
@@ -240,5 +239,54 @@ def test_too_long_for_absolute_keys_is_refused_before_the_backend_runs(
         60,
         FAKE_BACKEND="die",
     )
-    assert result.returncode == 3 and "use --bake cache" in result.stderr
+    assert result.returncode == 3 and "use the bake mode cache" in result.stderr
     assert not out.exists()
+
+
+def test_batch(tmp_path: Path, audio: Path, environment: dict[str, str]) -> None:
+    """Jobs of a list, one after another, with one backend process; a failed one does not stop the others."""
+    log = tmp_path / "log.txt"
+    jobs = tmp_path / "jobs.csv"
+    jobs.write_text(
+        "audio, output, bake, start, extend_range\n"
+        "speech.wav, out/a.blend, , , \n"
+        "missing.wav, out/b.blend, , , \n"
+        "speech.wav, out/c.blend, per-frame, 7, yes\n",
+        encoding="utf-8",
+    )
+    result = talkhead(environment, "batch", jobs, "--json", FAKE_BACKEND_LOG=str(log))
+    assert result.returncode == 3, result.stderr
+    messages = [json.loads(line) for line in result.stdout.splitlines()]
+    ends = [(m["job"], m["type"]) for m in messages if m["type"] in {"done", "error"}]
+    assert ends == [("1", "done"), ("2", "error"), ("3", "done"), ("", "done")]
+    summary = messages[-1]
+    assert (summary["num_jobs"], summary["num_done"], summary["num_failed"]) == (3, 2, 1)
+    assert [job["exit_code"] for job in summary["jobs"]] == [0, 3, 0]
+    assert files_in(tmp_path / "out") == ["a.blend", "c.blend"]
+    assert [line.split()[0] for line in log.read_text().splitlines()] == ["process", "job", "job"], "one warm backend"
+    facts = inspect(tmp_path / "out" / "c.blend", "TalkHead")
+    assert facts["objects"].count("TalkHead") == 1 and facts["range"][0] == 7 and facts["moved"][0] > 0.001
+    stopped = talkhead(environment, "batch", jobs, "--stop-on-error")
+    assert stopped.returncode == 3 and "1 of 3 jobs done, 1 failed" in stopped.stderr
+    assert "[2/3] error: there is no recording" in stopped.stderr and "[3/3]" not in stopped.stderr
+    before = files_in(tmp_path)
+    jobs.write_text("audio,output,colour\nspeech.wav,d.blend,red\n", encoding="utf-8")
+    wrong = talkhead(environment, "batch", jobs)
+    assert wrong.returncode == 2 and "jobs.csv, job 1" in wrong.stderr and files_in(tmp_path) == before
+
+
+def test_batch_onto_a_file(tmp_path: Path, audio: Path, environment: dict[str, str]) -> None:
+    """Jobs of a TOML list with defaults, each from the same file onto the same object."""
+    first = tmp_path / "shot.blend"
+    assert talkhead(environment, "animate", audio, "--output", first).returncode == 0
+    jobs = tmp_path / "jobs.toml"
+    jobs.write_text(
+        '[defaults]\naudio = "speech.wav"\nfile = "shot.blend"\ntarget = "TalkHead"\n'
+        '[[job]]\noutput = "1.blend"\nstart = 3\n[[job]]\noutput = "2.blend"\nvertices = 625\nextend-range = true\n',
+        encoding="utf-8",
+    )
+    result = talkhead(environment, "batch", jobs)
+    assert result.returncode == 0 and "2 of 2 jobs done" in result.stderr, result.stderr
+    one, two = (inspect(tmp_path / f"{name}.blend", "TalkHead") for name in (1, 2))
+    assert one["strips"] == [[3.0, str(audio)]] and two["strips"] == [[1.0, str(audio)]]
+    assert one["moved"][0] > 0.001 and two["moved"][0] > 0.001, "the second at another resolution"
