@@ -197,6 +197,12 @@ def _add_animate_options(parser: argparse.ArgumentParser) -> None:
     add("--weights", type=Path, metavar="FILE", help="default: the shipped ones")
     add("--encoder", metavar="FOLDER|NAME", help="speech encoder; default: the one that the weights name")
     add("--precision", choices=PRECISIONS, default="auto")
+    add(
+        "--no-projection",
+        action="store_false",
+        dest="project_motion",
+        help="the network's own output, not projected on the space of its training motion",
+    )
     _add_machine_options(parser)
 
 

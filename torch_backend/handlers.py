@@ -213,7 +213,7 @@ def _load_predictor(job: AnimateJob, device: str) -> MMTalkerPredictor:
 
     _require_identity(job.identity)
     encoder = None if job.encoder is None else load_speech_encoder(job.encoder, device)
-    return MMTalkerPredictor.load(job.weights, encoder, device, job.precision)
+    return MMTalkerPredictor.load(job.weights, encoder, device, job.precision, job.project_motion)
 
 
 def _require_identity(identity: str | None) -> None:
@@ -283,6 +283,7 @@ def _describe_options(job: AnimateJob, predictor: MMTalkerPredictor) -> dict[str
         "identity": job.identity,
         "device": str(predictor.model.device),
         "precision": predictor.precision,
+        "project_motion": predictor.project_motion,
         "threads": torch.get_num_threads(),
         "encoder": predictor.encoder.name,
         "scene_frame_rate": job.scene_frame_rate,

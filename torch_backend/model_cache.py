@@ -48,8 +48,8 @@ class ModelCache:
 
 
 def model_key(job: AnimateJob, device: str) -> tuple[Hashable, ...]:
-    """What a loaded model depends on: files with their times of change, device and precision."""
-    return (job.method, _file_stamp(job.weights), _source_stamp(job.encoder), device, job.precision)
+    """What a loaded model depends on: files with their times of change, device, precision, projection."""
+    return (job.method, _file_stamp(job.weights), _source_stamp(job.encoder), device, job.precision, job.project_motion)
 
 
 def trim_memory() -> None:

@@ -42,6 +42,9 @@ class AnimateJob:
     """Processor threads; None leaves it to torch."""
     weights: Path | None = None
     """Another checkpoint than the shipped one."""
+    project_motion: bool = True
+    """Project the motion on the space of the training motion, where the weights hold one; False is the network's own
+    output, which needs a shape key for nearly every frame."""
     encoder: str | None = None
     """Speech encoder: a folder, a file or a name; None is the one that the weights name."""
     scene_frame_rate: float | None = None
@@ -81,6 +84,7 @@ _JOB_CLASSES: dict[str, type[Any]] = {each.type: each for each in (AnimateJob, I
 _FIELD_TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "str | None": (str, type(None)),
+    "bool": (bool,),
     "int": (int,),
     "int | None": (int, type(None)),
     "float": (int, float),
@@ -169,7 +173,7 @@ def _require(condition: bool, name: str, expected: str, value: object) -> None:
 
 
 def _read_field(name: str, field_type: str, value: object) -> Any:
-    if not isinstance(value, _FIELD_TYPES[field_type]) or isinstance(value, bool):
+    if not isinstance(value, _FIELD_TYPES[field_type]) or isinstance(value, bool) != (field_type == "bool"):
         raise ValueError(f"{name} must be {field_type}, got {value!r}")
     if isinstance(value, list):
         if not all(isinstance(each, str) for each in value):

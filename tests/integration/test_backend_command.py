@@ -47,6 +47,7 @@ class SteadyPredictor:
     frame_rate = 30.0
     weights_sha256 = "ef" * 32
     precision = "float32"
+    project_motion = False
     model = SimpleNamespace(device="cpu")
     encoder = SimpleNamespace(name="steady")
 

@@ -27,6 +27,7 @@ FULL = AnimateJob(
     seed=2**32 - 1,
     device="cuda",
     precision="float32",
+    project_motion=False,
     threads=2,
     weights=Path("/w.safetensors"),
     encoder="shipped",
