@@ -85,9 +85,9 @@ class ChildProcess:
         command: the program and its arguments.
         environment: its environment variables.
         folder: its working folder.
-        on_line: called on a thread with each line of stdout (without its end; a carriage return ends a line too when
-            `splits_at_returns`).
-        splits_at_returns: for programs that redraw a progress line.
+        on_line: called on a thread with each line of stdout, without its end; where it returns False the line joins the
+            tail of the log.
+        scratch_parent: where the folder for temporary files is made; None is the system's place.
 
     Raises:
         BackendError: the program cannot be started.
@@ -98,17 +98,16 @@ class ChildProcess:
         command: Sequence[str],
         environment: Mapping[str, str],
         folder: Path,
-        on_line: Callable[[str], None],
-        splits_at_returns: bool = False,
+        on_line: Callable[[str], bool],
+        scratch_parent: Path | None = None,
     ) -> None:
         self._on_line = on_line
-        self._splits_at_returns = splits_at_returns
         self._log_tail: deque[str] = deque(maxlen=_LOG_TAIL_LINES)
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._exit_code: int | None = None
         self._input: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._scratch = _make_scratch_folder()
+        self._scratch = _make_scratch_folder(scratch_parent)
         variables = dict(environment)
         if self._scratch is not None:
             variables |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(self._scratch))
@@ -146,6 +145,11 @@ class ChildProcess:
     def process_id(self) -> int:
         """The system's number for the process."""
         return self._process.pid
+
+    @property
+    def scratch_folder(self) -> Path | None:
+        """Where the process puts its temporary files; it goes when the process ends. None where none could be made."""
+        return self._scratch
 
     def send(self, line: str) -> None:
         """Write a line to the process's stdin, in the background; a process that has ended does not get it."""
@@ -213,11 +217,13 @@ class ChildProcess:
         return self._ended.wait(seconds)
 
     def _read_output(self, stream: IO[bytes]) -> None:
-        for line, is_cut in self._lines_of(stream, LineCutter(_MAX_LINE_BYTES, self._splits_at_returns)):
+        for line, is_cut in self._lines_of(stream, LineCutter(_MAX_LINE_BYTES)):
             if is_cut:
                 self.note(f"(dropped a line of over {_MAX_LINE_BYTES:,} bytes)")
-            else:
-                self._on_line(line.decode("utf-8", "replace").rstrip("\r"))
+                continue
+            text = line.decode("utf-8", "replace").rstrip("\r")
+            if not self._on_line(text):
+                self.note(text)
 
     def _read_log(self, stream: IO[bytes]) -> None:
         for line, _ in self._lines_of(stream, LineCutter(_LOG_LINE_BYTES, True, _LOG_TAIL_LINES)):
@@ -292,9 +298,9 @@ def _end_tree_on_windows(process_id: int) -> bool:
     return True
 
 
-def _make_scratch_folder() -> Path | None:
+def _make_scratch_folder(parent: Path | None) -> Path | None:
     """A place for temporary files that goes with the process, even when it is killed."""
     try:
-        return Path(tempfile.mkdtemp(prefix="talkhead-"))
+        return Path(tempfile.mkdtemp(prefix="talkhead-", dir=parent))
     except OSError:
         return None

@@ -209,9 +209,10 @@ def run_to_end(
     """
     lines: list[str] = []
 
-    def keep(line: str) -> None:
+    def keep(line: str) -> bool:
         if len(lines) < 1_000:
             lines.append(line)
+        return True
 
     try:
         child = ChildProcess(

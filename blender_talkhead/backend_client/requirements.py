@@ -21,9 +21,9 @@ class TorchSource:
     index: str
     """URL of its wheel index."""
     download_bytes: int
-    """What an installation downloads in all, about."""
+    """What torch and its dependencies take to download, about."""
     disk_bytes: int
-    """What it takes on the disk, about."""
+    """What the whole environment takes on the disk, about."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,9 @@ class Requirements:
     required: tuple[str, ...]
     """Without these nothing can be animated; numpy comes on top."""
     optional: tuple[str, ...]
+    tested_pythons: tuple[str, ...]
+    others_bytes: int
+    """What the packages beside torch take to download, about."""
     numpy: dict[str, str]
     """numpy's requirement by the Python version that it is for ("3.11"); these versions are supported, oldest first."""
     torch: dict[str, TorchSource]
@@ -42,6 +45,11 @@ class Requirements:
         """Return what a Python ("3.11.7") must have; an unknown version gets the newest numpy."""
         version = ".".join(python_version.split(".")[:2])
         return (*self.required, self.numpy.get(version, list(self.numpy.values())[-1]))
+
+    def others_for(self, python_version: str) -> tuple[str, ...]:
+        """Return everything beside torch that is installed into a Python ("3.11.7")."""
+        torch = self.torch_requirement()
+        return tuple(each for each in self.required_for(python_version) + self.optional if each != torch)
 
     def torch_requirement(self) -> str:
         """Return the requirement of torch itself."""
@@ -55,6 +63,8 @@ def load_requirements() -> Requirements:
     return Requirements(
         required=tuple(content["required"]),
         optional=tuple(content["optional"]),
+        tested_pythons=tuple(content["tested_pythons"]),
+        others_bytes=content["others_bytes"],
         numpy=dict(content["numpy"]),
         torch={name: TorchSource(**values) for name, values in content["torch"].items()},
     )

@@ -191,25 +191,22 @@ class BackendWorker:
         if self._child is not None and self._child.exit_code is None:
             return
         arriving = MessageQueue()
-        children: list[ChildProcess] = []
 
-        def receive(line: str) -> None:
+        def receive(line: str) -> bool:
             try:
                 message = decode_message(line)
             except ValueError:
-                for child in children:
-                    child.note(line)  # a library that prints must not break the job
-                return
+                return False  # a library that prints must not break the job
             run = self._running
             is_end = isinstance(message, DoneMessage | ErrorMessage | InfoMessage)
             if run is not None and is_end and _job_of(message) in ("", run.id):
                 run.has_ended.set()
             arriving.put(message)
+            return True
 
         command = [str(self.python), "-m", "torch_backend", "serve", *self._options]
-        child = ChildProcess(command, backend_environment(), backend_root(), receive)
-        children.append(child)
-        self._child, self._arriving = child, arriving
+        self._child = ChildProcess(command, backend_environment(), backend_root(), receive)
+        self._arriving = arriving
         self._is_ready, self._has_released, self._started_at = False, False, time.monotonic()
 
     def submit(self, job: WorkerJob) -> str:
