@@ -40,8 +40,10 @@ _MAX_SHAPES = 512
 _EXPECTED_SHAPES = 128
 """Room on the disk is asked for this many."""
 
-# Where each phase of `animate` ends, as part of the whole job; without a basis, writing follows on animating.
-_READ, _LOADED, _ANIMATED, _WRITTEN = 0.03, 0.08, 0.85, 0.99
+# Where each phase of `animate` ends, as part of the whole job; animating and fitting shapes share what lies between.
+_READ, _LOADED, _FITTED = 0.03, 0.08, 0.99
+# Seconds of fitting for a second of animating, as benchmarks/worker.py measures them.
+_FITTING_AT_LEAST, _FITTING_OF_1000_VERTICES = 0.2, 0.08
 
 
 def animate(job: AnimateJob, emitter: Emitter, models: ModelCache | None = None) -> Path:
@@ -233,6 +235,7 @@ def _write_clip(
     num_frames = predictor.count_frames(len(audio.samples))
     wants_basis = job.basis_error_limit_mm is not None
     _require_room(job.output, num_frames, plan, _EXPECTED_SHAPES if wants_basis else 0)
+    animated = _end_of_animating(plan) if wants_basis else _FITTED
     info = ResultInfo(
         kind=KIND,
         method=job.method,
@@ -245,18 +248,31 @@ def _write_clip(
         options=_describe_options(job, predictor),
         talkhead_version=read_version(),
     )
-    report = emitter.phase("animating", _LOADED, _ANIMATED if wants_basis else _WRITTEN)
+    report = emitter.phase("animating", _LOADED, animated)
     with MotionClipWriter(job.output, info, plan) as writer, unfinished_folder(writer.partial_folder):
         for _, vertex_offsets in predictor.animate(audio.samples, plan, report):
             writer.append(vertex_offsets)
         if job.basis_error_limit_mm is not None:
-            _fit_basis(job.basis_error_limit_mm, writer, plan.template_vertices, emitter)
-        emitter.phase("writing", _WRITTEN, 1.0)
+            report = emitter.phase("fitting shapes", animated, _FITTED)
+            _fit_basis(job.basis_error_limit_mm, writer, plan.template_vertices, emitter, report)
+        emitter.phase("writing", _FITTED, 1.0)
         writer.commit()
 
 
-def _fit_basis(error_limit_mm: float, writer: MotionClipWriter, rest: FloatArray, emitter: Emitter) -> None:
-    """Add a basis to a clip whose frames are written, unless the motion needs too many shapes."""
+def _end_of_animating(template: ClipTemplate) -> float:
+    """Where animating ends when a basis is fitted after it."""
+    fitting = _FITTING_AT_LEAST + _FITTING_OF_1000_VERTICES * len(template.template_vertices) / 1000
+    return _LOADED + (_FITTED - _LOADED) / (1.0 + fitting)
+
+
+def _fit_basis(
+    error_limit_mm: float,
+    writer: MotionClipWriter,
+    rest: FloatArray,
+    emitter: Emitter,
+    report: Callable[[float], None],
+) -> None:
+    """Add a basis to a clip whose frames are written; a motion that has none within reason is left as it is."""
     from blender_talkhead.facial.motion_basis import fit_motion_basis
 
     def read(first: int, stop: int) -> FloatArray:
@@ -264,8 +280,11 @@ def _fit_basis(error_limit_mm: float, writer: MotionClipWriter, rest: FloatArray
         return writer.read_offsets(first, stop)
 
     limit = error_limit_mm / 1000.0
-    report = emitter.phase("fitting shapes", _ANIMATED, _WRITTEN)
-    basis = fit_motion_basis(writer.num_written, read, rest, limit, report)
+    try:
+        basis = fit_motion_basis(writer.num_written, read, rest, limit, report)
+    except ValueError as error:
+        emitter.warning(f"no shapes were fitted: {error}; choose a larger error limit, or another bake mode")
+        return
     if len(basis.shapes) > _MAX_SHAPES:
         emitter.warning(
             f"the motion needs {len(basis.shapes)} shapes to stay within {error_limit_mm:g} mm, more than "

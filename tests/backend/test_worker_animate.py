@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ import pytest
 import soundfile
 import torch
 
-from blender_talkhead.contract.errors import ExitCode
+from blender_talkhead.contract.errors import CancelledError, ExitCode
 from blender_talkhead.contract.jobs import AnimateJob, DummyJob
 from blender_talkhead.contract.messages import (
     CancelMessage,
@@ -27,11 +28,15 @@ from blender_talkhead.contract.messages import (
     ProgressMessage,
     ReleasedMessage,
     ShutdownMessage,
+    WarningMessage,
+    decode_message,
 )
 from blender_talkhead.contract.motion_clip import load_motion_clip
 from tests.running_worker import RunningWorker, running_worker
 from tests.untrained_weights import make_speech, write_untrained_weights
+from torch_backend import handlers
 from torch_backend.command_line import main
+from torch_backend.emitter import Emitter
 
 SAMPLE_RATE = 22_050
 LIMIT_MM = 0.02
@@ -192,6 +197,33 @@ def test_no_basis_is_made_where_none_is_asked_for(worker: RunningWorker, job: An
     clip = load_motion_clip(finish(worker, job))
     assert clip.basis_shapes is None
     assert clip.basis_max_error_m is None
+
+
+@pytest.mark.parametrize(("limit_mm", "max_shapes"), [(LIMIT_MM, 1), (1e-9, 512)])
+def test_a_motion_without_a_basis_within_reason_is_a_warning(
+    job: AnimateJob, monkeypatch: pytest.MonkeyPatch, limit_mm: float, max_shapes: int
+) -> None:
+    monkeypatch.setattr(handlers, "_MAX_SHAPES", max_shapes)
+    output = io.StringIO()
+    job = replace(job, basis_error_limit_mm=limit_mm, audio_duration_seconds=1.0)
+    assert handlers.animate(job, Emitter(True, output, io.StringIO())) == job.output
+    messages = [decode_message(line) for line in output.getvalue().splitlines()]
+    warnings = [message.text for message in messages if isinstance(message, WarningMessage)]
+    assert len(warnings) == 1
+    assert "error limit" in warnings[0]
+    assert load_motion_clip(job.output).basis_shapes is None
+
+
+def test_cancel_while_fitting_leaves_nothing(job: AnimateJob, tmp_path: Path) -> None:
+    def stop_when_fitting() -> None:
+        if '"fitting shapes"' in output.getvalue():
+            raise CancelledError("cancelled")
+
+    output = io.StringIO()
+    emitter = Emitter(True, output, io.StringIO(), "a", stop_when_fitting)
+    with pytest.raises(CancelledError):
+        handlers.animate(replace(job, basis_error_limit_mm=LIMIT_MM), emitter)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_cancel_leaves_nothing_and_keeps_the_model(
