@@ -9,8 +9,9 @@ import bpy
 
 from ..scene.mesh import shape_keys_of
 from ..scene.timeline import remove_strips, strips_of_head
-from .mesh_cache import cache_path
-from .provenance import read_provenance, take_action
+from .mesh_cache import cache_path, detach_cache
+from .provenance import is_own_object, read_provenance, take_action
+from .shape_keys import remove_own_keys
 
 
 def list_heads() -> list[dict[str, Any]]:
@@ -31,17 +32,27 @@ def list_heads() -> list[dict[str, Any]]:
 
 
 def remove_head(head: Any) -> None:
-    """Remove an object with all its takes (kept ones too), their sound strips and the materials only it used."""
-    name = head.name
+    """Remove the takes of an object (kept ones too) with their sound strips; a head that TalkHead made goes as well.
+
+    An object of the user's stays with its own shape keys, materials and modifiers.
+    """
+    name, is_own = head.name, is_own_object(head)
     for scene in bpy.data.scenes:
         remove_strips(scene, strips_of_head(scene, name))
-    meshes = [mesh for mesh in bpy.data.meshes if mesh is head.data or _is_old_take(mesh, name)]
+    meshes = [mesh for mesh in bpy.data.meshes if _is_old_take(mesh, name)]
     actions = [action for action in bpy.data.actions if _belongs_to(action, name)]
     materials = {material.name for material in head.data.materials if material is not None}
     images = {image.name for image in bpy.data.images if image.users > 0}
-    bpy.data.batch_remove([head, *meshes, *shape_keys_of(meshes), *actions])
-    bpy.data.batch_remove([item for item in bpy.data.materials if item.name in materials and item.users == 0])
-    bpy.data.batch_remove([item for item in bpy.data.images if item.name in images and item.users == 0])
+    if is_own:
+        gone = [head, *([head.data] if head.data.users == 1 else [])]
+        meshes += gone[1:]
+        bpy.data.batch_remove([*gone[:1], *meshes, *shape_keys_of(meshes), *actions])
+        bpy.data.batch_remove([item for item in bpy.data.materials if item.name in materials and item.users == 0])
+        bpy.data.batch_remove([item for item in bpy.data.images if item.name in images and item.users == 0])
+    else:
+        detach_cache(head)
+        remove_own_keys(head)
+        bpy.data.batch_remove([*meshes, *shape_keys_of(meshes), *actions])
     bpy.data.batch_remove([sound for sound in bpy.data.sounds if sound.users == 0])
 
 

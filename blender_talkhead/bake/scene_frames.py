@@ -32,6 +32,8 @@ class SceneFrames:
         self.positions: NDArray[np.float64] = resample_positions(clip.num_frames, clip.info.frame_rate, rate)
         """(N,) fractional clip frame of each scene frame."""
         self.num_vertices = clip.num_vertices
+        self.largest_m = 0.0
+        """Largest coordinate of an offset that `chunks` has given so far, metres."""
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -66,7 +68,9 @@ class SceneFrames:
         """
         size = max(1, (CHUNK_BYTES if max_bytes is None else max_bytes) // (12 * self.num_vertices))
         for first in range(0, len(self), size):
-            yield first, self.read(first, min(first + size, len(self)))
+            offsets = self.read(first, min(first + size, len(self)))
+            self.largest_m = max(self.largest_m, float(offsets.max()), -float(offsets.min()))
+            yield first, offsets
 
 
 def split_positions(positions: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -215,18 +215,21 @@ def _motion_steps(
             built.warnings.append(
                 f"the motion needs {len(basis.shapes)} shape keys and may play slowly; the bake mode cache is faster"
             )
-        if not np.abs(basis.shapes).max() > _STILL_M:
-            built.warnings.append("the motion is still: no vertex moves; is the recording silent?")
+        largest = float(np.abs(basis.shapes).max())
         built.action = yield from basis_key_steps(built.carrier, basis, rest, frames.positions, settings.start)
     elif settings.mode == "per-frame":
         built.num_shape_keys = len(frames)
         built.action = yield from frame_key_steps(built.carrier, frames, rest, settings.start)
+        largest = frames.largest_m
     else:
         if settings.cache_file is None:
             raise ValueError("the cache bake expects settings.cache_file, got None")
         yield from point_cache_steps(settings.cache_file, frames, rest)
+        largest = frames.largest_m
         # Without curves: it carries the provenance. On the mesh, so that the object keeps an action of its own.
         built.action, _ = new_action(built.carrier.data, f"{built.carrier.name} speech")
+    if largest <= _STILL_M:
+        built.warnings.append("the motion is still, no vertex moves; is the recording silent? Choose another")
 
 
 def _basis_steps(clip: MotionClip, limit_mm: float, target: Any | None) -> Generator[float, None, MotionBasis]:
@@ -324,8 +327,16 @@ def _keep_old_take(head: Any) -> None:
 
 
 def _take_over_mesh(head: Any, carrier: Any, regions: dict[str, NDArray[np.int32]]) -> None:
-    """Give the new take's mesh to the object. The old one stays, by a fake user when it has a take."""
-    head.data = carrier.data
+    """Give the new take's mesh to the object. The old one stays, by a fake user when it has a take.
+
+    One that nobody uses any more passes its name on; Blender drops it when the file is saved.
+    """
+    old, new = head.data, carrier.data
+    head.data = new
     bpy.data.objects.remove(carrier)
+    if old.users == 0 and old.library is None:
+        name = old.name
+        old.name = f"{name} (replaced)"
+        new.name = name
     missing = {name: indices for name, indices in regions.items() if name not in head.vertex_groups}
     write_vertex_groups(head, missing)

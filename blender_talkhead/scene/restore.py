@@ -53,6 +53,7 @@ def unchanged_on_error(scene: Any, target: Any | None = None) -> Iterator[None]:
         for name, value in rate.items():
             setattr(scene.render, name, value)
         bpy.data.batch_remove(find_blocks(known_blocks() - known))
+        restore_target()  # once more: names are free again
         _restore_strips(scene, strips)
         for name in _KEPT:
             for block in getattr(bpy.data, name):
@@ -67,7 +68,7 @@ def _target_restorer(target: Any | None) -> Callable[[], None]:
     """Return a function that gives an object its mesh, action and cache modifier back."""
     if target is None or target.type != "MESH":
         return lambda: None
-    object_uid, mesh_uid = target.session_uid, target.data.session_uid
+    object_uid, mesh_uid, mesh_name = target.session_uid, target.data.session_uid, target.data.name
     action = target.animation_data.action if target.animation_data else None
     action_uid = None if action is None else action.session_uid
     cache = target.modifiers.get(MODIFIER_NAME)
@@ -77,6 +78,8 @@ def _target_restorer(target: Any | None) -> Callable[[], None]:
         head, mesh = _block("objects", object_uid), _block("meshes", mesh_uid)
         if head.data != mesh:
             head.data = mesh
+        if mesh.library is None and mesh.name != mesh_name:
+            mesh.name = mesh_name
         if head.animation_data is not None and head.animation_data.action != _block("actions", action_uid):
             head.animation_data.action = _block("actions", action_uid)
         if stored_cache is None:

@@ -34,6 +34,9 @@ SCENARIOS = [
     ("files_that_cannot_be_used",),
     ("settings_out_of_range",),
     ("unusual_times",),
+    ("diagnosis",),
+    ("another_resolution",),
+    ("removing",),
     ("gltf_keeps_the_motion",),
 ]
 LIMIT_SECONDS = 240
