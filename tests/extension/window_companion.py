@@ -18,6 +18,7 @@ import bpy
 STATE_FILE = Path(sys.argv[sys.argv.index("--") + 1])
 INTERVAL_SECONDS = 0.1
 _count = 0
+_lips: dict[tuple[str, int], list[int]] = {}
 
 
 def look() -> float:
@@ -109,17 +110,24 @@ def describe_scene() -> dict[str, Any]:
 
 
 def lowest_point(scene: Any) -> float | None:
-    """Blender z of the lowest evaluated vertex of the head, which the jaw moves."""
+    """Blender z of the lowest evaluated vertex of the head's inner lower lip, which the jaw moves."""
     head = next((item for item in scene.objects if item.type == "MESH" and item.name.startswith("TalkHead")), None)
-    if head is None:
+    lips = None if head is None else head.vertex_groups.get("lips_inner_lower")
+    if head is None or lips is None or head.mode != "OBJECT":
         return None
-    lips = head.vertex_groups.get("lips_inner_lower")
-    if lips is None or head.mode != "OBJECT":
+    members = lip_vertices(head, lips.index)
+    vertices = head.evaluated_get(bpy.context.evaluated_depsgraph_get()).data.vertices
+    if not members or len(vertices) <= members[-1]:
         return None
-    evaluated = head.evaluated_get(bpy.context.evaluated_depsgraph_get())
-    members = [v.index for v in head.data.vertices if any(group.group == lips.index for group in v.groups)]
-    vertices = evaluated.data.vertices
-    return round(min(vertices[index].co.z for index in members), 6) if len(vertices) > max(members, default=0) else None
+    return float(round(min(vertices[index].co.z for index in members), 6))
+
+
+def lip_vertices(head: Any, group: int) -> list[int]:
+    """The group's vertices, looked up once for each mesh."""
+    key = (head.name, len(head.data.vertices))
+    if key not in _lips:
+        _lips[key] = [v.index for v in head.data.vertices if any(entry.group == group for entry in v.groups)]
+    return _lips[key]
 
 
 def describe_talkhead() -> dict[str, Any] | None:

@@ -22,6 +22,7 @@ TAB_PIXELS = 25
 REPETITIONS = 4
 BACKEND_SECONDS = 90
 ANIMATION_SECONDS = 180
+PLAYBACK_SECONDS = 60
 MAX_TICK_MS = 2.0
 LEAST_MOTION_M = 0.002
 
@@ -29,7 +30,7 @@ LEAST_MOTION_M = 0.002
 def tell_story(
     program: BlenderProgram, zip_file: Path, backend_python: Path, folder: Path, pictures: Path
 ) -> dict[str, Any]:
-    """Install, animate, cancel, animate again, play, undo, redo.
+    """Install, animate, cancel, animate again, undo, redo, play.
 
     Returns:
         Figures: "ticks" (95 % of the timer's ticks in ms, and their number, for "working" and "baking"), "seconds" of
@@ -50,9 +51,9 @@ def tell_story(
         before = scene_now(window)
         facts |= run_and_cancel(window, before)
         facts |= run_to_the_end(window, before)
-        facts |= play(window)
-        undo_and_redo(window, before)
+        undo_and_redo(window, before)  # before playing: in Blender 5.2 to stop the playback is an undo step itself
         show(window)
+        facts |= play(window)
     return facts
 
 
@@ -236,19 +237,17 @@ def play(window: BlenderWindow) -> dict[str, Any]:
     window.move(*window.center("VIEW_3D"))
     window.keys("space")
     window.wait_for(lambda state: state["windows"][0]["playing"], "playback", 10)
-    frames, heights, end = [], [], time.monotonic() + 4.0
-    while time.monotonic() < end:
+    heights: dict[int, float] = {}
+    deadline = time.monotonic() + PLAYBACK_SECONDS
+    while len(heights) < 10 or max(heights.values()) - min(heights.values()) < LEAST_MOTION_M:
         scene = window.state()["scene"]
-        frames.append(scene["frame"])
-        heights.append(scene["lowest"])
+        heights[scene["frame"]] = scene["lowest"]
+        assert time.monotonic() < deadline, f"in {PLAYBACK_SECONDS} s of playback the lower lip moved so: {heights}"
         time.sleep(0.05)
     window.picture("playing")
     window.keys("space")
     window.wait_for(lambda state: not state["windows"][0]["playing"], "playback to stop", 10)
-    assert len(set(frames)) > 5, f"playback showed only the frames {sorted(set(frames))}"
-    moved = max(heights) - min(heights)
-    assert moved > LEAST_MOTION_M, f"the lower lip moved by {moved} m"
-    return {"lip_moved_mm": moved * 1000.0}
+    return {"lip_moved_mm": (max(heights.values()) - min(heights.values())) * 1000.0}
 
 
 def undo_and_redo(window: BlenderWindow, before: dict[str, Any]) -> None:
@@ -268,15 +267,12 @@ def undo_and_redo(window: BlenderWindow, before: dict[str, Any]) -> None:
 
 
 def show(window: BlenderWindow) -> None:
-    """The result's button frames the head; a picture of it in the middle of its speech."""
+    """The result's button frames the head; the front view shows its face."""
     window.click(*window.find("talkhead.show_take", *SIDEBAR, columns=(0.3,)))
     window.move(*window.center("VIEW_3D"))
+    window.keys("KP_1")
     time.sleep(2.0)
     window.picture("shown")
-    window.keys("space")
-    time.sleep(2.5)
-    window.picture("speaks")
-    window.keys("space")
 
 
 def difference(shown: dict[str, Any], wanted: dict[str, Any]) -> str:
