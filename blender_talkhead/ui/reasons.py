@@ -45,7 +45,10 @@ def why_not_animate(context: Any) -> str:
 @functools.cache
 def has_numpy() -> bool:
     """Whether this Blender's Python has numpy (a distribution's may not)."""
-    return find_spec("numpy") is not None
+    try:
+        return find_spec("numpy") is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def capitalized(text: str) -> str:

@@ -13,9 +13,10 @@ from tests.in_blender import (
     export_scenarios,
     scenarios,
     sound_strip_scenarios,
+    ui_scenarios,
 )
 
-MODULES = (scenarios, animation_scenarios, bad_input_scenarios, export_scenarios, sound_strip_scenarios)
+MODULES = (scenarios, animation_scenarios, bad_input_scenarios, export_scenarios, sound_strip_scenarios, ui_scenarios)
 
 
 def main() -> None:
