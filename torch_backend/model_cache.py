@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from blender_talkhead.contract.jobs import AnimateJob
+from torch_backend.info import WEIGHTS_FOLDER
 
 CAPACITY = 2
 """Enough to compare two settings; models of users' own may be large."""
@@ -49,7 +50,8 @@ class ModelCache:
 
 def model_key(job: AnimateJob, device: str) -> tuple[Hashable, ...]:
     """What a loaded model depends on: files with their times of change, device, precision, projection."""
-    return (job.method, _file_stamp(job.weights), _source_stamp(job.encoder), device, job.precision, job.project_motion)
+    files = _file_stamp(job.weights or WEIGHTS_FOLDER), _source_stamp(job.encoder)
+    return (job.method, *files, device, job.precision, job.project_motion)
 
 
 def trim_memory() -> None:
