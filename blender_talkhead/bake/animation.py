@@ -39,6 +39,7 @@ from .take import (
     BakeSettings,
     Take,
     build_take_steps,
+    drop_replaced_meshes,
     exhaust,
     install_take,
     require_last_frame,
@@ -147,6 +148,7 @@ def bake_animation_steps(settings: AnimationSettings, clip: MotionClip, scene: A
         OutputError: the cache cannot be written, for one because the disk is full.
     """
     target = find_target(settings.target)
+    spared = set() if target is None else {target.data.session_uid}
     with OutputFiles() as files, CreatedBlocks() as created:
         cache = cache_file_for(settings) if settings.bake == "cache" else None
         partial = None if cache is None else files.reserve(cache)
@@ -171,6 +173,7 @@ def bake_animation_steps(settings: AnimationSettings, clip: MotionClip, scene: A
             if settings.extend_range:
                 timeline.set_frame_range(scene, settings.start, take.num_scene_frames, is_new=False)
             files.commit()
+    drop_replaced_meshes(spared)
     warnings = [*take.warnings, *diagnose_take(head, scene)]
     yield 1.0
     strip_name = None if strip is None else strip.name

@@ -23,7 +23,14 @@ from ..facial.motion_basis import MotionBasis, fit_motion_basis, shift_to_nonneg
 from ..scene.actions import new_action
 from ..scene.coordinates import to_blender_axes
 from ..scene.created import CreatedBlocks
-from ..scene.mesh import create_head_object, create_mesh, read_rest_positions, write_vertex_groups
+from ..scene.mesh import (
+    REPLACED_PROPERTY,
+    create_head_object,
+    create_mesh,
+    read_rest_positions,
+    shape_keys_of,
+    write_vertex_groups,
+)
 from ..scene.restore import unchanged_on_error
 from ..scene.timeline import MAX_SCENE_FRAME, scene_rate
 from .mesh_cache import attach_cache, detach_cache, point_cache_steps
@@ -187,6 +194,20 @@ def install_take(built: BuiltTake, clip: MotionClip, settings: BakeSettings, sce
     )
 
 
+def drop_replaced_meshes(spared: set[int]) -> None:
+    """Remove meshes that takes replaced and nobody uses, so that repeated bakes do not pile them up.
+
+    Args:
+        spared: session ids of meshes to leave: an outer job may still bring them back.
+    """
+    gone = [
+        mesh
+        for mesh in bpy.data.meshes
+        if mesh.users == 0 and mesh.session_uid not in spared and mesh.get(REPLACED_PROPERTY)
+    ]
+    bpy.data.batch_remove([*gone, *shape_keys_of(gone)])
+
+
 def require_last_frame(start: int, num_scene_frames: int) -> None:
     """Check that a take ends within Blender's frames.
 
@@ -329,7 +350,7 @@ def _keep_old_take(head: Any) -> None:
 def _take_over_mesh(head: Any, carrier: Any, regions: dict[str, NDArray[np.int32]]) -> None:
     """Give the new take's mesh to the object. The old one stays, by a fake user when it has a take.
 
-    One that nobody uses any more passes its name on; Blender drops it when the file is saved.
+    One that nobody uses any more passes its name on, and goes with `drop_replaced_meshes` or when the file is saved.
     """
     old, new = head.data, carrier.data
     head.data = new
@@ -337,6 +358,7 @@ def _take_over_mesh(head: Any, carrier: Any, regions: dict[str, NDArray[np.int32
     if old.users == 0 and old.library is None:
         name = old.name
         old.name = f"{name} (replaced)"
+        old[REPLACED_PROPERTY] = True
         new.name = name
     missing = {name: indices for name, indices in regions.items() if name not in head.vertex_groups}
     write_vertex_groups(head, missing)

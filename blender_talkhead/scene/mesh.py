@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 OBJECT_NAME = "TalkHead"
 COLOR_ATTRIBUTE = "Color"
 UV_MAP = "UVMap"
+REPLACED_PROPERTY = "talkhead_replaced"
+"""Custom property of a mesh that nobody uses since a take replaced it."""
 
 
 def create_head_object(clip: MotionClip) -> Any:

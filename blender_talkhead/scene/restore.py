@@ -11,6 +11,7 @@ import bpy
 from .. import compat
 from ..bake.mesh_cache import MODIFIER_NAME, attach_cache, detach_cache
 from .created import find_blocks, known_blocks
+from .mesh import REPLACED_PROPERTY
 from .timeline import STRIP_PROPERTY, remove_strips
 
 _KEPT = ("actions", "meshes")
@@ -80,6 +81,7 @@ def _target_restorer(target: Any | None) -> Callable[[], None]:
             head.data = mesh
         if mesh.library is None and mesh.name != mesh_name:
             mesh.name = mesh_name
+            mesh.pop(REPLACED_PROPERTY, None)
         if head.animation_data is not None and head.animation_data.action != _block("actions", action_uid):
             head.animation_data.action = _block("actions", action_uid)
         if stored_cache is None:

@@ -199,3 +199,51 @@ def removing(folder: Path) -> None:
         assert [item.name for item in bpy.data.objects] == ["Face"] and not bpy.data.actions
         assert not compat.existing_strips(scene)
         assert [mesh for mesh in bpy.data.meshes if mesh.users] == [face.data]
+
+
+def repeated_bakes(folder: Path) -> None:
+    """Bakes and removals, over and over: nothing piles up, neither data-blocks nor memory."""
+    clip, audio = make_clip(folder, num_frames=120), write_tone(folder / "tone.wav", 4.0)
+    scene = new_scene(30.0)
+    face = bpy.data.objects.new("Face", create_mesh(clip, []))
+    scene.collection.objects.link(face)
+    memory = []
+    for _ in range(20):
+        for target in (None, "Face"):
+            for mode in ("basis", "per-frame", "cache"):
+                settings = AnimationSettings(audio, bake=mode, target=target, cache_file=folder / "a.pc2")
+                take = bake_animation(settings, clip, scene)
+                remove_head(bpy.data.objects[take.object_name])
+        memory.append(resident_bytes())
+    assert [item.name for item in bpy.data.objects] == ["Face"] and not bpy.data.actions
+    assert len(bpy.data.meshes) <= 2 and not bpy.data.sounds, [mesh.name for mesh in bpy.data.meshes]
+    assert len(bpy.data.materials) == 0 and not bpy.data.shape_keys
+    if memory[-1]:
+        assert memory[-1] < 1.05 * memory[4], memory
+
+
+def animation_of_the_object(folder: Path) -> None:
+    """An object's own movement plays on under a take of any mode; it is no part of the take."""
+    clip, audio = make_clip(folder), write_tone(folder / "tone.wav", 40 / 30)
+    scene = new_scene(30.0)
+    face = bpy.data.objects.new("Face", create_mesh(clip, []))
+    scene.collection.objects.link(face)
+    for frame in (1, 40):
+        face.location.x = frame
+        face.keyframe_insert("location", frame=frame)
+    walk = face.animation_data.action
+    for mode in ("basis", "cache", "per-frame", "cache", "basis"):
+        settings = AnimationSettings(audio, bake=mode, start=START, target="Face", cache_file=folder / "a.pc2")
+        take = bake_animation(settings, clip, scene)
+        assert face.animation_data.action == walk and take_action(face) not in (None, walk)
+        check_motion(clip, take, mode, 30.0)
+        scene.frame_set(40)
+        assert abs(face.matrix_world.translation.x - 40) < 1e-5
+
+
+def resident_bytes() -> int:
+    """Memory of this process; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+    except OSError:
+        return 0

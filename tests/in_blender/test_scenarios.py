@@ -37,6 +37,8 @@ SCENARIOS = [
     ("diagnosis",),
     ("another_resolution",),
     ("removing",),
+    ("repeated_bakes",),
+    ("animation_of_the_object",),
     ("gltf_keeps_the_motion",),
 ]
 LIMIT_SECONDS = 240
