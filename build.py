@@ -197,30 +197,45 @@ def build_demo(_arguments: argparse.Namespace) -> None:
     print(f"out/demo/demo.blend, preview.mp4 and preview.png made in {time.monotonic() - started:.0f} s")
 
 
+def matrix_environments() -> dict[str, Path | None]:
+    """Makes the environments of the other bpy modules: name -> interpreter, None where its Python is not here."""
+    settings = load_settings()
+    tools = [r for r in settings["test"]["common"] if r.startswith(("pytest", "hypothesis"))]
+    made: dict[str, Path | None] = {}
+    for name, (version, *packages) in settings["matrix"].items():
+        base = find_python(version)
+        folder = ROOT / ".venvs" / name
+        made[name] = None if base is None else make_environment(folder, base, version, [*packages, *tools])
+    return made
+
+
 def run_tests(arguments: argparse.Namespace) -> None:
-    """Every test in the main environment, then tests/in_blender and tests/unit once per bpy module of the matrix."""
+    """Every test in the main environment, then tests/in_blender and tests/unit once per bpy module of the matrix.
+
+    The real programs named by BLENDER take part in the main environment's run only.
+    """
     python = main_environment(with_tests=True)
+    others = {} if arguments.main_only else matrix_environments()  # tests/extension runs in all of them
     environment = {**os.environ, "TALKHEAD_PYTHON": str(python), "OPENBLAS_NUM_THREADS": "1"}
     failures = []
     summary = []
 
     def run_pytest(name: str, interpreter: Path, *paths: str) -> None:
         print(f"\n== tests: {name} ==", flush=True)
+        started = time.monotonic()
         command = [str(interpreter), "-m", "pytest", "-q", *paths, *arguments.pytest_arguments]
         code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
-        summary.append(f"{name}: {'passed' if code == 0 else f'FAILED (code {code})'}")
+        took = f"{time.monotonic() - started:.0f} s"
+        summary.append(f"{name}: {'passed' if code == 0 else f'FAILED (code {code})'}, {took}")
         if code != 0:
             failures.append(name)
 
     run_pytest("main environment", python)
-    if not arguments.main_only:
-        tools = [r for r in load_settings()["test"]["common"] if r.startswith(("pytest", "hypothesis"))]
-        for name, (version, *packages) in load_settings()["matrix"].items():
-            base = find_python(version)
-            if base is None:
-                summary.append(f"{name}: skipped, no Python {version} on this machine")
-                continue
-            interpreter = make_environment(ROOT / ".venvs" / name, base, version, [*packages, *tools])
+    environment.pop("BLENDER", None)
+    for name, interpreter in others.items():
+        if interpreter is None:
+            summary.append(f"{name}: skipped, its Python is not on this machine")
+        else:
             run_pytest(name, interpreter, "tests/unit", "tests/in_blender")
     print("\n" + "\n".join(summary))
     if failures:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import socket
 import sys
 import time
 from pathlib import Path
@@ -32,6 +33,8 @@ def state() -> dict[str, Any]:
     """Whether the extension is enabled at the start, which Python this is, and how long enabling takes."""
     enabled_at_start = is_enabled()
     bpy.ops.preferences.addon_disable(module=EXTENSION)
+    for name in [name for name in sys.modules if name.startswith(EXTENSION)]:
+        del sys.modules[name]  # so that enabling imports everything, as at Blender's start
     started = time.perf_counter()
     bpy.ops.preferences.addon_enable(module=EXTENSION)
     enable_ms = (time.perf_counter() - started) * 1000.0
@@ -48,6 +51,20 @@ def is_enabled() -> bool:
     return EXTENSION in bpy.context.preferences.addons
 
 
+def count_connections() -> list[str]:
+    """From now on nothing in this process reaches a network; returns the list of attempts."""
+    attempts: list[str] = []
+
+    def refuse(*target: Any, **_: Any) -> Any:
+        attempts.append(str(target[-1]))
+        raise OSError("the test has no network")
+
+    for name in ("connect", "connect_ex", "sendto"):
+        setattr(socket.socket, name, refuse)
+    socket.getaddrinfo = refuse
+    return attempts
+
+
 def enable() -> None:
     """The bpy module starts without the user's preferences (and reading them crashes 4.2)."""
     if not is_enabled():
@@ -56,6 +73,7 @@ def enable() -> None:
 
 def animate(audio: str, vertices: str, seed: str, start: str, way: str, *pairs: str) -> dict[str, Any]:
     """Make one file for each pair (mode, file), by the operator or by the Python API."""
+    attempts = count_connections()
     enable()
     call = animate_by_operator if way == "operator" else animate_by_api
     seconds = {}
@@ -68,7 +86,7 @@ def animate(audio: str, vertices: str, seed: str, start: str, way: str, *pairs: 
         call(scene, audio, {"vertices": int(vertices), "seed": int(seed), "start": int(start), "bake": mode})
         seconds[mode] = time.monotonic() - began
         bpy.ops.wm.save_as_mainfile(filepath=path)
-    return {"seconds_of": seconds}
+    return {"seconds_of": seconds, "connections": attempts}
 
 
 def animate_by_operator(scene: Any, audio: str, values: dict[str, Any]) -> None:
@@ -85,6 +103,26 @@ def animate_by_api(scene: Any, audio: str, values: dict[str, Any]) -> None:
     cache = Path(bpy.data.filepath).with_suffix(".pc2") if values["bake"] == "cache" else None
     settings = animation.AnimationSettings(audio=Path(audio), cache_file=cache, **values)
     animation.animate_blocking(settings, scene, Path(os.environ["TALKHEAD_PYTHON"]))
+
+
+def grow(audio: str, vertices: str, rounds: str) -> dict[str, Any]:
+    """Bake and remove a head again and again; the process's memory in MB after each round, and what is left of data."""
+    enable()
+    scene = bpy.context.scene
+    before, megabytes = data_counts(), []
+    for number in range(int(rounds)):
+        animate_by_operator(scene, audio, {"vertices": int(vertices), "seed": number, "start": 1, "bake": "basis"})
+        bpy.ops.talkhead.remove(name="TalkHead")
+        bpy.ops.outliner.orphans_purge(do_local_ids=True, do_recursive=True)
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        megabytes.append(pages * os.sysconf("SC_PAGESIZE") / 1e6)
+    return {"megabytes": megabytes, "before": before, "after": data_counts()}
+
+
+def data_counts() -> dict[str, int]:
+    """How many data blocks of each kind a bake could leave behind."""
+    kinds = ("objects", "meshes", "shape_keys", "actions", "materials", "images", "sounds", "collections", "worlds")
+    return {kind: len(getattr(bpy.data, kind)) for kind in kinds}
 
 
 def measure(clip_folder: str, start: str, *blend_files: str) -> dict[str, Any]:

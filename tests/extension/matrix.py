@@ -114,7 +114,9 @@ def animate_inside(sandbox: Sandbox, material: Material, way: str) -> dict[str, 
         path = output_file(sandbox, way, mode)
         path.parent.mkdir(parents=True, exist_ok=True)
         values += [mode, path]
-    return dict(ask(sandbox, "animate", *values, backend_python=material.backend_python)["seconds_of"])
+    facts = ask(sandbox, "animate", *values, backend_python=material.backend_python)
+    assert facts["connections"] == [], f"{sandbox.program.name} asked the network for {facts['connections']}"
+    return dict(facts["seconds_of"])
 
 
 def animate_by_command(sandbox: Sandbox, material: Material, way: str) -> dict[str, float]:

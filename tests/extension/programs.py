@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,16 +61,19 @@ class Sandbox:
             kept["TALKHEAD_PYTHON"] = str(backend_python)
         if self.program.is_module and self.extension.is_dir():
             kept["PYTHONPATH"] = str(self.extension)  # `python -m blender_talkhead` takes the installed copy
-        return {**kept, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        return {**kept, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
     def run(self, command: list[str], backend_python: Path | None = None, limit: float = LIMIT_SECONDS) -> str:
-        """Run a command in the sandbox, away from the repository; returns its output.
+        """Run a command in the sandbox, away from the repository, without a network where the system can do that.
+
+        Returns:
+            What it wrote to stdout and stderr.
 
         Raises:
             AssertionError: it failed; the text holds the end of its log.
         """
         result = subprocess.run(
-            command,
+            [*without_network(), *command],
             cwd=self.folder,
             env=self.environment(backend_python),
             stdout=subprocess.PIPE,
@@ -81,6 +86,15 @@ class Sandbox:
         shown = " ".join(Path(part).name if part.startswith("/") else part for part in command[:6])
         assert result.returncode == 0, f"{shown} ended with code {result.returncode}\n{result.stdout[-4000:]}"
         return result.stdout
+
+
+@functools.cache
+def without_network() -> tuple[str, ...]:
+    """What to put before a command so that it has no network; nothing where this user may not do that."""
+    prefix = ("unshare", "--net")
+    if shutil.which(prefix[0]) is None:
+        return ()
+    return prefix if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode == 0 else ()
 
 
 def environment_python(folder: Path) -> Path:

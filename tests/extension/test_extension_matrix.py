@@ -6,17 +6,10 @@ from pathlib import Path
 
 import pytest
 
-import build
-from tests.extension.matrix import Material, check_row, prepare_material, try_program
+from tests.extension.matrix import Material, check_row, try_program
 from tests.extension.programs import BlenderProgram, find_programs
 
 PROGRAMS = find_programs()
-
-
-@pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
-    folder = tmp_path_factory.mktemp("matrix")
-    return prepare_material(folder, build.write_extension_zip(folder / "talkhead.zip"))
 
 
 @pytest.mark.timeout(900)

@@ -66,10 +66,11 @@ def repeat_recording(source: Path, target: Path) -> Path:
 
 
 def open_start(window: BlenderWindow) -> None:
-    """Close the splash screen and open the sidebar."""
+    """Close the splash screen, move the cube out of the head's place, and open the sidebar."""
     window.picture("start")
     window.keys("Escape")
     window.click(*window.center("VIEW_3D"))
+    window.keys("g", "x", "3", "Return")
     for _ in range(3):
         window.keys("n")
         time.sleep(1.0)
@@ -102,6 +103,7 @@ def install_from_preferences(window: BlenderWindow, zip_file: Path, home: Path) 
     window.click(left + width - 60, top + 0.5 * height)
     window.wait_for(lambda state: state["talkhead"] is not None, "the extension to be enabled", 60)
     window.focus(1)
+    time.sleep(2.0)
     window.picture("installed")
     window.hide(1)  # there is no window manager here that could close it
     window.focus(0)
