@@ -19,6 +19,8 @@ CHUNK_BYTES = 24 * 1024 * 1024
 """Size of one piece of vertex offsets; a few copies of it are alive at a time."""
 _COLLECTING_PART = 0.25
 """Part of the error limit that the collected shapes may miss before any is dropped."""
+_COLLECTED, _WEIGHED = 0.6, 0.8
+"""Where collecting shapes and finding their weights end, as parts of the whole fit; verifying follows."""
 _ROWS_AT_ONCE = 16
 _NUM_CANDIDATES = 128
 """Frames that the number of shapes is searched on, before all frames are verified."""
@@ -68,11 +70,13 @@ class _Motion:
     def __len__(self) -> int:
         return self.num_frames
 
-    def chunks(self) -> Iterator[tuple[int, FloatArray]]:
-        """Yield (first frame, offsets (n, V, 3)) over all frames."""
+    def chunks(self, report: Callable[[float], None] = lambda fraction: None) -> Iterator[tuple[int, FloatArray]]:
+        """Yield (first frame, offsets (n, V, 3)) over all frames; tells the part of them that was dealt with."""
         size = max(1, CHUNK_BYTES // (12 * self.num_vertices))
         for first in range(0, self.num_frames, size):
-            yield first, self.read(first, min(first + size, self.num_frames))
+            stop = min(first + size, self.num_frames)
+            yield first, self.read(first, stop)
+            report(stop / self.num_frames)
 
 
 def fit_motion_basis(
@@ -104,12 +108,12 @@ def fit_motion_basis(
     if not error_limit_m > 0:
         raise ValueError(f"error_limit_m must be above 0, got {error_limit_m}")
     frames = _Motion(num_frames, len(rest), read_offsets)
-    collected = _collect_shapes(frames, _COLLECTING_PART * error_limit_m, lambda done: report(0.4 * done))
+    collected = _collect_shapes(frames, _COLLECTING_PART * error_limit_m, lambda done: report(_COLLECTED * done))
     if len(collected) == 0:
         zeros = np.zeros((1, frames.num_vertices, 3), np.float32)
         return _verified(frames, rest, zeros, np.zeros((len(frames), 1), np.float32), error_limit_m)
-    weights = np.concatenate([_flat(chunk) @ collected.T for _, chunk in frames.chunks()])
-    report(0.6)
+    chunks = frames.chunks(lambda done: report(_COLLECTED + (_WEIGHED - _COLLECTED) * done))
+    weights = np.concatenate([_flat(chunk) @ collected.T for _, chunk in chunks])
     shapes, weights = _principal(collected, weights)
     shapes, weights = _scaled_to_sliders(shapes, weights)
     stored = _as_stored(shapes, rest)
@@ -117,10 +121,11 @@ def fit_motion_basis(
     count = 1
     while True:
         count = _smallest_count(frames, stored, weights, candidates, count, error_limit_m)
-        errors = _frame_errors(frames, stored[:count], weights[:, :count])
+        errors = _frame_errors(
+            frames, stored[:count], weights[:, :count], lambda done: report(_WEIGHED + (1.0 - _WEIGHED) * done)
+        )
         worst = int(errors.argmax())
         if errors[worst] <= error_limit_m:
-            report(1.0)
             return MotionBasis(
                 stored[:count].reshape(count, -1, 3), np.ascontiguousarray(weights[:, :count]), float(errors[worst])
             )
@@ -146,12 +151,11 @@ def _vertex_errors(residual: FloatArray) -> NDArray[np.float32]:
 def _collect_shapes(frames: _Motion, limit: float, report: Callable[[float], None]) -> FloatArray:
     """Return orthonormal rows (K, 3V) that explain every frame within `limit`, piece by piece."""
     basis = np.zeros((0, 3 * frames.num_vertices), np.float32)
-    for first, chunk in frames.chunks():
+    for _, chunk in frames.chunks(report):
         residual = _flat(chunk)
         residual = residual - (residual @ basis.T) @ basis
         if _vertex_errors(residual).max() > limit:
             basis = np.concatenate([basis, _leading_rows(residual, basis, limit)])
-        report((first + len(chunk)) / len(frames))
     return basis
 
 
@@ -223,10 +227,16 @@ def _smallest_count(
     return needed
 
 
-def _frame_errors(frames: _Motion, shapes: FloatArray, weights: FloatArray) -> NDArray[np.float32]:
+def _frame_errors(
+    frames: _Motion,
+    shapes: FloatArray,
+    weights: FloatArray,
+    report: Callable[[float], None] = lambda fraction: None,
+) -> NDArray[np.float32]:
     """Return the largest vertex distance of each frame between the clip and its weighted shapes."""
     errors = [
-        _vertex_errors(_flat(chunk) - weights[first : first + len(chunk)] @ shapes) for first, chunk in frames.chunks()
+        _vertex_errors(_flat(chunk) - weights[first : first + len(chunk)] @ shapes)
+        for first, chunk in frames.chunks(report)
     ]
     return np.concatenate(errors)
 

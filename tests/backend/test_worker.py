@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -23,8 +24,10 @@ from blender_talkhead.contract.messages import (
     Message,
     ProgressMessage,
     ShutdownMessage,
+    decode_message,
 )
 from tests.running_worker import RunningWorker, running_worker
+from torch_backend.command_line import main
 from torch_backend.dummy import CRASH_EXIT_CODE
 from torch_backend.worker import GRACE_SECONDS, MAX_REQUEST_BYTES, _read_lines
 
@@ -313,6 +316,15 @@ def test_any_other_missing_package_is_named(tmp_path: Path, demo_recording: Path
         assert error.exit_code == ExitCode.BACKEND
         assert "scipy" in error.text
         assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [["--idle-seconds", "nan"], ["--exit-after-idle-seconds", "-1"], ["a.wav"]])
+def test_wrong_options_are_a_message(arguments: list[str]) -> None:
+    output, log = io.StringIO(), io.StringIO()
+    assert main(["serve", *arguments], output, log) == ExitCode.USAGE
+    error = decode_message(output.getvalue())
+    assert isinstance(error, ErrorMessage)
+    assert "usage:" in error.text
 
 
 def test_protocol_page_lists_all_messages_and_jobs() -> None:
