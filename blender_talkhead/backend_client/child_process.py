@@ -106,6 +106,7 @@ class ChildProcess:
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._exit_code: int | None = None
+        self._is_told_to_end = False
         self._input: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._scratch = _make_scratch_folder(scratch_parent)
         variables = dict(environment)
@@ -140,6 +141,16 @@ class ChildProcess:
     def exit_code(self) -> int | None:
         """None while the process runs or output is still being read; negative when a signal ended it."""
         return self._exit_code
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the process was told to end, or has ended."""
+        return self._is_told_to_end or self._exit_code is not None
+
+    @property
+    def is_told_to_end(self) -> bool:
+        """Whether `terminate` or `kill` was called."""
+        return self._is_told_to_end
 
     @property
     def process_id(self) -> int:
@@ -250,8 +261,9 @@ class ChildProcess:
             # Until it is reaped the number stays its own: what it started can be ended without hitting others.
             with contextlib.suppress(OSError):
                 os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
-            self.kill()
             with self._lock:
+                with contextlib.suppress(OSError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
                 code = self._process.wait()
         else:
             code = self._process.wait()
@@ -264,6 +276,7 @@ class ChildProcess:
         self._remove_scratch()
 
     def _signal(self, number: int, whole_group: bool) -> None:
+        self._is_told_to_end = True
         with self._lock, contextlib.suppress(OSError):  # it may end at this moment
             if self._process.returncode is not None:
                 return

@@ -50,6 +50,8 @@ from .python_environment import backend_environment, backend_root
 
 WorkerState = Literal["starting", "idle", "busy", "dead"]
 
+IDLE_SECONDS = 120.0
+"""After how long without a job a worker lets go of its models."""
 HELLO_SECONDS = 120.0
 """How long a worker may take to start."""
 PATIENCE_SECONDS = 5.0
@@ -132,13 +134,14 @@ class BackendWorker:
     def __init__(
         self,
         python: Path,
-        idle_seconds: float = 120.0,
+        idle_seconds: float = IDLE_SECONDS,
         exit_after_idle_seconds: float = 1800.0,
         patience_seconds: float = PATIENCE_SECONDS,
         hello_seconds: float = HELLO_SECONDS,
     ) -> None:
         self.python = python
-        self._options = [f"--idle-seconds={idle_seconds:g}", f"--exit-after-idle-seconds={exit_after_idle_seconds:g}"]
+        self.idle_seconds = idle_seconds
+        self._exit_after_idle_seconds = exit_after_idle_seconds
         self._patience_seconds = patience_seconds
         self._hello_seconds = hello_seconds
         self._child: ChildProcess | None = None
@@ -157,8 +160,8 @@ class BackendWorker:
         """What the worker does: "starting" until it can take jobs, "dead" when no process runs and no job is open."""
         if self._running is not None:
             return "busy"
-        if self._child is None or self._child.exit_code is not None:
-            return "busy" if self._waiting else "dead"
+        if self._child is None or self._child.is_ending:
+            return "starting" if self._waiting else "dead"
         if not self._is_ready:
             return "starting"
         return "busy" if self._waiting else "idle"
@@ -204,7 +207,9 @@ class BackendWorker:
             arriving.put(message)
             return True
 
-        command = [str(self.python), "-m", "torch_backend", "serve", *self._options]
+        command = [str(self.python), "-m", "torch_backend", "serve"]
+        command += [f"--idle-seconds={self.idle_seconds:g}"]
+        command += [f"--exit-after-idle-seconds={max(self.idle_seconds, self._exit_after_idle_seconds):g}"]
         self._child = ChildProcess(command, backend_environment(), backend_root(), receive)
         self._arriving = arriving
         self._is_ready, self._has_released, self._started_at = False, False, time.monotonic()
@@ -329,10 +334,11 @@ class BackendWorker:
             self._handle_end(child, child.exit_code)
         elif child is not None and not self._is_ready and time.monotonic() - self._started_at > self._hello_seconds:
             self._give_up(f"the backend {self.python} did not start within {self._hello_seconds:.0f} s")
-        if self._is_ready and self._running is None and self._waiting and self._child is not None:
+        child = self._child
+        if self._is_ready and self._running is None and self._waiting and child is not None and not child.is_ending:
             self._running = self._waiting.popleft()
             self._has_released = False
-            self._child.send(encode_message(JobMessage(self._running.id, self._running.job)))
+            child.send(encode_message(JobMessage(self._running.id, self._running.job)))
 
     def _handle(self, message: Message) -> None:
         run = self._running
@@ -368,9 +374,10 @@ class BackendWorker:
         was_ready, run = self._is_ready, self._running
         self._last_log = child.log_tail()
         self._child, self._is_ready = None, False
-        if run is not None and exit_code == ExitCode.DONE and not (run.is_known or run.is_cancelled):
+        is_wanted = exit_code == ExitCode.DONE or child.is_told_to_end
+        if run is not None and is_wanted and not (run.is_known or run.is_cancelled):
             self._running = None
-            self._waiting.appendleft(run)  # it came just when an idle worker ended
+            self._waiting.appendleft(run)  # it came just when an idle worker ended, or one whose last job was cancelled
         elif run is not None:
             text = describe_death(exit_code, run.phase, self._last_log, self.python)
             self._finish(run, ErrorMessage(ExitCode.BACKEND, text))

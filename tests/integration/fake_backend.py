@@ -1,12 +1,11 @@
 """Stands in for the Python of the backend: a real process that writes made-up clips, fails, dies or hangs.
 
-Started as `fake_python -m torch_backend serve` (or `animate AUDIO --output DIR ...`); FAKE_BACKEND says how it behaves,
+Started as `fake_python -m torch_backend serve` or `info`; FAKE_BACKEND says how it behaves,
 FAKE_BACKEND_LOG names a file that gets a line for each process and each job.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -23,38 +22,6 @@ from tests.synthetic_clip import write_synthetic_clip
 def emit(**content: object) -> None:
     sys.stdout.write(json.dumps(content) + "\n")
     sys.stdout.flush()
-
-
-def animate(options: argparse.Namespace, behaviour: str) -> int:
-    emit(type="hello", protocol_version=99 if behaviour == "protocol" else PROTOCOL_VERSION, talkhead_version="0")
-    sys.stdout.write("a library that prints\n")
-    emit(type="progress", phase="listening", fraction=0.1, seconds_left=None)
-    sys.stderr.write("the log's last words\n")
-    if behaviour.startswith("error"):
-        code = int(behaviour.removeprefix("error"))
-        emit(type="error", exit_code=code, text=f"told to fail with {code}")
-        return code
-    if behaviour == "die":
-        os._exit(9)
-    if behaviour == "hang":
-        Path(os.environ["FAKE_BACKEND_PID"]).write_text(str(os.getpid()))
-        time.sleep(120)
-    if behaviour == "silent":
-        return 0
-    emit(type="warning", text="made-up motion")
-    columns = round((options.vertices or 441) ** 0.5)
-    info = {
-        "audio_path": options.audio,
-        "options": {"vertices": options.vertices, "identity": options.identity},
-        "seed": options.seed,
-        "num_frames": int(os.environ.get("FAKE_BACKEND_FRAMES", "40")),
-    }
-    write_synthetic_clip(Path(options.output), info["num_frames"], columns, options.seed, info)
-    if behaviour == "damage":
-        (Path(options.output) / "vertex_offsets.npy").write_bytes(b"")
-    emit(type="progress", phase="animating", fraction=1.0, seconds_left=0.0)
-    emit(type="done", folder=options.output)
-    return 0
 
 
 def serve(behaviour: str) -> int:
@@ -118,19 +85,13 @@ def note(text: str) -> None:
 def main() -> int:
     arguments = sys.argv[sys.argv.index("torch_backend") + 1 :]
     if arguments[0] == "info":
-        emit(torch="0.0", devices=["cpu"], arguments=arguments)
+        versions = {"python_version": "3.11.0", "protocol_version": PROTOCOL_VERSION}
+        emit(type="info", packages={"torch": "0.0"}, devices=[], torch_error=None, **versions)
         return 0
     if arguments[0] == "serve":
         return serve(os.environ.get("FAKE_BACKEND", ""))
-    parser = argparse.ArgumentParser()
-    parser.add_argument("command")
-    parser.add_argument("audio")
-    for name in ("method", "output", "device", "identity"):
-        parser.add_argument(f"--{name}")
-    parser.add_argument("--vertices", type=int)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true")
-    return animate(parser.parse_args(arguments), os.environ.get("FAKE_BACKEND", ""))
+    sys.stderr.write(f"not a command of this stand-in: {arguments}\n")
+    return 2
 
 
 if __name__ == "__main__":

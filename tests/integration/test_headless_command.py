@@ -135,7 +135,7 @@ def test_takes_in_one_file(tmp_path: Path, audio: Path, environment: dict[str, s
 
     info = talkhead(environment, "info", "--file", other, "--json")
     told = json.loads(info.stdout.splitlines()[-1])
-    assert info.returncode == 0 and told["backend"]["torch"] == "0.0"
+    assert info.returncode == 0 and told["backend"]["packages"]["torch"] == "0.0"
     assert [head["object"] for head in told["heads"]] == ["TalkHead", "TalkHead.001"]
 
     removed = talkhead(environment, "remove", "TalkHead.001", "--file", other)

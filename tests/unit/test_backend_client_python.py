@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from blender_talkhead.backend_client import python_candidates, python_environment
+from blender_talkhead.backend_client.backend_info import ask_backend_info
 from blender_talkhead.backend_client.python_candidates import (
     Candidate,
     candidate_pythons,
@@ -251,3 +252,13 @@ def test_requirements_are_those_of_the_locked_environment() -> None:
         assert [requirements.numpy[version]] == settings[version]
     assert requirements.torch_requirement() in settings["common"]
     assert list(requirements.torch) == ["cpu", "cuda"]
+
+
+def test_info_of_the_backend(make_python, monkeypatch: pytest.MonkeyPatch) -> None:
+    lacking = {**FACTS, "packages": {"torch": None}}
+    python = make_python(f"print({json.dumps(lacking)!r})")
+    assert ask_backend_info(python) == {"python": str(python), **lacking}
+    monkeypatch.setenv("TALKHEAD_PYTHON", str(python))
+    assert ask_backend_info()["python"] == str(python)
+    with pytest.raises(BackendError, match="it is broken"):
+        ask_backend_info(make_python("sys.exit('it is broken')"))

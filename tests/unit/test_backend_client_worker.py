@@ -478,3 +478,25 @@ def test_the_shared_worker_is_reused_and_closed(make_python) -> None:
 @pytest.mark.parametrize(("code", "word"), [(-9, "memory"), (-99, "signal 99"), (-15, "SIGTERM"), (3, "exit code 3")])
 def test_what_a_death_says(code: int, word: str) -> None:
     assert word in describe_death(code, "", "", Path("python"))
+
+
+def test_no_job_goes_to_a_worker_that_was_told_to_end(make_worker) -> None:
+    """A worker that stops at SIGTERM answers its cancelled job, and lives on for a moment."""
+    worker = make_worker("""
+hello()
+job = ""
+def end(number, frame):
+    emit("error", exit_code=5, text="", job=job); time.sleep(0.5); os._exit(5)
+signal.signal(signal.SIGTERM, end)
+for request in requests():
+    if request["type"] == "job" and not request["job"]["seconds"]: emit("done", folder="", job=request["id"])
+    elif request["type"] == "job": job = request["id"]; emit("warning", text="", job=job); time.sleep(60)
+""")
+    first = worker.submit(DummyJob(60.0))
+    wait_until(lambda: worker.poll(first))
+    worker.cancel(first)
+    assert collect(worker, first)[-1] == ErrorMessage(ExitCode.CANCELLED, "cancelled", first)
+    assert worker.state == "dead"
+    second = worker.submit(DummyJob(0.0))
+    assert worker.state == "starting"
+    assert collect(worker, second) == [DoneMessage("", second)]
