@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..compat import clear_shape_keys
-from ..contract.errors import BadInputError, TalkHeadError
+from ..contract.errors import BadInputError, CancelledError
 from ..contract.motion_clip import MotionClip
 from ..facial.motion_basis import MotionBasis, fit_motion_basis, shift_to_nonnegative
 from ..scene.actions import new_action
@@ -262,27 +263,22 @@ def _basis_steps(clip: MotionClip, limit_mm: float, target: Any | None) -> Gener
         rest = to_blender_axes(clip.template_vertices)
     else:
         rest = read_rest_positions(target.data)
-    outcome: list[MotionBasis | BaseException] = []
-    done = [0.0]
+    own, done, stopped = SceneFrames(clip, None), [0.0], threading.Event()
 
-    def fit() -> None:
+    def report(part: float) -> None:
+        if stopped.is_set():
+            raise CancelledError("the bake was cancelled")
+        done[0] = part
+
+    with ThreadPoolExecutor(1, "talkhead basis") as thread:
+        fitted = thread.submit(fit_motion_basis, len(own), own.read, rest, limit_mm / 1000.0, report)
         try:
-            own = SceneFrames(clip, None)
-            outcome.append(
-                fit_motion_basis(len(own), own.read, rest, limit_mm / 1000.0, lambda part: done.__setitem__(0, part))
-            )
-        except (ValueError, ArithmeticError, MemoryError, OSError, TalkHeadError) as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=fit, name="talkhead basis", daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(_WAIT_SECONDS)
-        yield _FIT_PART * done[0]
-    result = outcome[0] if outcome else RuntimeError("the fit of the shape keys ended without a result")
-    if isinstance(result, BaseException):
-        raise result
-    return result
+            while not fitted.done():
+                wait([fitted], _WAIT_SECONDS)
+                yield _FIT_PART * done[0]
+        finally:
+            stopped.set()
+    return fitted.result()
 
 
 def _basis_of(clip: MotionClip) -> MotionBasis | None:

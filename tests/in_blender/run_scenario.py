@@ -11,12 +11,21 @@ from tests.in_blender import (
     animation_scenarios,
     bad_input_scenarios,
     export_scenarios,
+    same_result_scenarios,
     scenarios,
     sound_strip_scenarios,
     ui_scenarios,
 )
 
-MODULES = (scenarios, animation_scenarios, bad_input_scenarios, export_scenarios, sound_strip_scenarios, ui_scenarios)
+MODULES = (
+    scenarios,
+    animation_scenarios,
+    bad_input_scenarios,
+    export_scenarios,
+    sound_strip_scenarios,
+    same_result_scenarios,
+    ui_scenarios,
+)
 
 
 def main() -> None:
