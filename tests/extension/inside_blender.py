@@ -113,7 +113,6 @@ def grow(audio: str, vertices: str, rounds: str) -> dict[str, Any]:
     for number in range(int(rounds)):
         animate_by_operator(scene, audio, {"vertices": int(vertices), "seed": number, "start": 1, "bake": "basis"})
         bpy.ops.talkhead.remove(name="TalkHead")
-        bpy.ops.outliner.orphans_purge(do_local_ids=True, do_recursive=True)
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
         megabytes.append(pages * os.sysconf("SC_PAGESIZE") / 1e6)
     return {"megabytes": megabytes, "before": before, "after": data_counts()}
