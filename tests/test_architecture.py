@@ -40,6 +40,27 @@ PLAIN_ROOMS = (
     "torch_backend/geometry/",
     "torch_backend/splatting/",
 )
+FRONT_ROOMS = {"operators", "ui", "properties", "preferences", "session", "registration"}
+ROOMS_WITHIN: dict[str, set[str]] = {
+    "contract": {"contract"},
+    "facial": {"facial"},
+    "backend_client": {"backend_client", "contract"},
+    "ui": {
+        "ui",
+        "bake",
+        "scene",
+        "compat",
+        "contract",
+        "facial",
+        "backend_client",
+        "preferences",
+        "properties",
+        "session",
+    },
+}
+"""Rooms of blender_talkhead that take only some of the others."""
+ROOMS_BELOW_THE_WINDOW = ("scene", "bake", "output_files", "reporting", "job_list", "command_options")
+NETWORK_LIBRARIES = ("socket", "ssl", "http", "urllib", "ftplib", "requests", "asyncio")
 FRONT_LIBRARIES = {"numpy", "bpy", "mathutils", "aud"} | set(sys.stdlib_module_names)
 
 
@@ -172,6 +193,34 @@ def forbidden_file_formats(path: str, source: str) -> list[str]:
     return found
 
 
+def rooms_reach_too_far(path: str, source: str) -> list[str]:
+    """Rule 8: contract, facial, backend_client stand alone; scene and bake know no buttons; ui knows no operator."""
+    if not path.startswith("blender_talkhead/"):
+        return []
+    room = path.split("/")[1].removesuffix(".py")
+    found = []
+    for line, name in imported_modules(path, source):
+        parts = name.split(".")
+        if parts[0] != "blender_talkhead" or len(parts) < 2 or name == "blender_talkhead":
+            continue
+        other = parts[1]
+        too_far = room in ROOMS_WITHIN and other not in ROOMS_WITHIN[room]
+        if too_far or (room in ROOMS_BELOW_THE_WINDOW and other in FRONT_ROOMS):
+            found.append(f"{path}:{line} imports {name}")
+    return found
+
+
+def front_opens_connections(path: str, source: str) -> list[str]:
+    """Rule 9: the extension itself never opens a connection; only pip does, when the user presses Install Backend."""
+    if not path.startswith("blender_talkhead/"):
+        return []
+    return [
+        f"{path}:{line} imports {name}"
+        for line, name in imported_modules(path, source)
+        if any(is_or_below(name, library) for library in NETWORK_LIBRARIES)
+    ]
+
+
 RULES: tuple[Callable[[str, str], list[str]], ...] = (
     bpy_outside_its_rooms,
     front_imports_backend,
@@ -181,6 +230,8 @@ RULES: tuple[Callable[[str, str], list[str]], ...] = (
     plain_rooms_take_configs,
     command_imports_torch_eagerly,
     forbidden_file_formats,
+    rooms_reach_too_far,
+    front_opens_connections,
 )
 
 
@@ -204,12 +255,48 @@ def test_directions_of_imports(rule: Callable[[str, str], list[str]]) -> None:
         (plain_rooms_take_configs, "torch_backend/modules/graph.py", "from torch_backend.config import MMTalkerConfig"),
         (plain_rooms_take_configs, "torch_backend/metrics/lve.py", "from pathlib import Path"),
         (command_imports_torch_eagerly, "torch_backend/__main__.py", "import torch"),
+        (rooms_reach_too_far, "blender_talkhead/contract/a.py", "from ..facial import timing"),
+        (rooms_reach_too_far, "blender_talkhead/backend_client/a.py", "from ..preferences import read_preferences"),
+        (rooms_reach_too_far, "blender_talkhead/bake/a.py", "from ..session import session"),
+        (rooms_reach_too_far, "blender_talkhead/ui/a.py", "from ..operators import animate"),
+        (front_opens_connections, "blender_talkhead/backend_client/a.py", "from urllib.request import urlopen"),
         (forbidden_file_formats, "torch_backend/data/a.py", "import pickle"),
         (forbidden_file_formats, "torch_backend/data/a.py", "import numpy as np\nnp.load('x', allow_pickle=True)"),
     ],
 )
 def test_rules_can_fail(rule: Callable[[str, str], list[str]], path: str, source: str) -> None:
     assert rule(path, source)
+
+
+def imports_when_loaded(path: str, source: str) -> list[str]:
+    """Absolute names of what a module imports at its own import: not within functions, not for types only."""
+    names: list[str] = []
+    pending = list(ast.parse(source).body)
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names += [name for _, name in imported_modules(path, ast.unparse(node))]
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            pending += node.orelse
+        elif isinstance(node, ast.If | ast.Try | ast.With | ast.ClassDef):
+            pending += [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)]
+    return names
+
+
+def test_registering_needs_no_numpy() -> None:
+    """Rule 10: Debian's Blender may lack numpy; the extension registers and draws its panel without it."""
+    sources = dict(source_files())
+    pending, reached = ["blender_talkhead/registration.py"], set()
+    while pending:
+        path = pending.pop()
+        reached.add(path)
+        for name in imports_when_loaded(path, sources[path]):
+            assert not is_or_below(name, "numpy"), f"{path} imports numpy when the extension is enabled"
+            stem = name.replace(".", "/")
+            pending += [
+                file for file in (f"{stem}.py", f"{stem}/__init__.py") if file in sources and file not in reached
+            ]
+    assert "blender_talkhead/ui/panels.py" in reached and "blender_talkhead/bake/take.py" not in reached
 
 
 def test_relative_imports_are_resolved() -> None:
