@@ -5,6 +5,7 @@ Each comment names the version whose end as the oldest supported one allows the 
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,18 @@ def blender_version() -> str:
 def has_sound() -> bool:
     """Whether this build can load sound (the 4.2 module is built without Audaspace)."""
     return bool(bpy.app.build_options.audaspace)
+
+
+def sound_duration(path: Path) -> float | None:
+    """Return about how many seconds a sound file lasts; None where this build cannot read it (see `has_sound`)."""
+    if not has_sound():
+        return None
+    audaspace: Any = importlib.import_module("aud")
+    try:
+        sound = audaspace.Sound(str(path))
+        return float(sound.length) / float(sound.specs[0])
+    except (audaspace.error, ZeroDivisionError):
+        return None
 
 
 def has_video() -> bool:

@@ -352,4 +352,6 @@ def _place_sound(settings: AnimationSettings, scene: Any, head: Any, warnings: l
     strip = timeline.add_sound_strip(scene, settings.audio, settings.start, head.name, section)
     if strip is None:
         warnings.append(f"there is no sound strip: this Blender cannot load {settings.audio.name}")
+    elif bpy.data.filepath and bpy.context.preferences.filepaths.use_relative_paths:
+        strip.sound.filepath = path_for_file(settings.audio)
     return strip

@@ -9,8 +9,6 @@ import wave
 from pathlib import Path
 from typing import Any
 
-import bpy
-
 from .. import compat
 from ..facial.timing import Seconds, frame_rate_of, split_frame_rate
 
@@ -99,16 +97,4 @@ def measure_duration(audio: Path) -> Seconds | None:
     """Return about how many seconds a recording lasts; None where neither its header nor this Blender can tell."""
     with contextlib.suppress(OSError, EOFError, wave.Error), wave.open(str(audio), "rb") as file:
         return file.getnframes() / file.getframerate()
-    if not compat.has_sound():
-        return None
-    scene = bpy.data.scenes.new("TalkHead duration")
-    sounds = {sound.session_uid for sound in bpy.data.sounds}
-    scene.render.fps, scene.render.fps_base = 100, 1.0
-    try:
-        strip = compat.sequencer_strips(scene).new_sound("duration", str(audio), 1, 1)
-        return compat.content_duration(strip) / 100.0
-    except RuntimeError:
-        return None
-    finally:
-        bpy.data.scenes.remove(scene)
-        bpy.data.batch_remove([sound for sound in bpy.data.sounds if sound.session_uid not in sounds])
+    return compat.sound_duration(audio)
