@@ -214,13 +214,14 @@ class ChildProcess:
         threading.Thread(target=escalate, daemon=True).start()
 
     def end(self, patience_seconds: float = 1.0) -> None:
-        """End the process: close its stdin, terminate, kill; waits at most three times the patience."""
+        """End the process: close its stdin, terminate, kill. Waits three times the patience at most."""
         self.close_input()
-        if not self._ended.wait(patience_seconds):
-            self.terminate()
-            if not self._ended.wait(patience_seconds):
-                self.kill()
-                self._ended.wait(patience_seconds)
+        steps = [self.kill] if self._is_told_to_end else [self.terminate, self.kill]
+        for step in steps:
+            if self._ended.wait(patience_seconds):
+                break
+            step()
+        self._ended.wait(patience_seconds)
         self._remove_scratch()
 
     def wait(self, seconds: float) -> bool:
