@@ -66,6 +66,8 @@ def animate(job: AnimateJob, emitter: Emitter, models: ModelCache | None = None)
     _require_result_place(job.output)
     with _restored_on_failure(job.output), _work_folder() as work:
         audio = _read_audio(job, work, emitter.phase("reading audio", 0.0, _READ))
+        # The mapped samples need no name any more (Windows keeps the file): a process that is killed leaves no sound.
+        shutil.rmtree(work, ignore_errors=True)
         try:
             emitter.phase("loading the model", _READ, _LOADED)
             device = _prepare_torch(job.device, job.threads, job.seed)

@@ -253,7 +253,7 @@ def test_the_end_of_the_process_leaves_nothing(job: AnimateJob, long_speech: Pat
         worker.submit("long", replace(job, audio=long_speech, output=tmp_path / "new" / "clip"))
         worker.until(is_animating)
         assert len(list((tmp_path / "new").iterdir())) == 1
-        assert [path.name.startswith("talkhead-") for path in temporary.iterdir()] == [True]
+        assert list(temporary.iterdir()) == []  # a killed process would leave no sound either
         if how == "SIGTERM":
             worker.process.send_signal(signal.SIGTERM)
         else:
