@@ -19,7 +19,7 @@ from tests.extension.window import BlenderWindow
 
 SIDEBAR = ("VIEW_3D", "UI")
 TAB_PIXELS = 25
-REPETITIONS = 4
+REPETITIONS = 8
 BACKEND_SECONDS = 90
 ANIMATION_SECONDS = 180
 PLAYBACK_SECONDS = 60
@@ -175,7 +175,7 @@ def view_of(state: dict[str, Any]) -> Any:
 def run_and_cancel(window: BlenderWindow, before: dict[str, Any]) -> dict[str, Any]:
     """Progress moves, the view orbits meanwhile, Esc asks, Esc again cancels; the scene is as before."""
     press_animate(window)
-    state = window.wait_for(lambda state: state["talkhead"]["status"]["fraction"] > 0.02, "progress", ANIMATION_SECONDS)
+    state = window.wait_for(lambda state: state["talkhead"]["status"]["fraction"] > 0.15, "progress", ANIMATION_SECONDS)
     first, view = state["talkhead"]["status"]["fraction"], view_of(state)
     window.picture("running")
     x, y = window.center("VIEW_3D")
