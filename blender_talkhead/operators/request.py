@@ -39,7 +39,8 @@ def start_job(context: Any) -> AnimationJob:
     python = backend_python(values)
     folder = ready_folder(cache_folder(values))
     seconds = audible_seconds(context.scene)
-    job = AnimationJob(settings, context.scene.name, shared_worker(python), folder, close_shared_worker)
+    worker = shared_worker(python, values.idle_seconds)
+    job = AnimationJob(settings, context.scene.name, worker, folder, close_shared_worker)
     if seconds is not None:
         job.estimated_seconds = estimate_of(context, seconds).seconds
     return job
