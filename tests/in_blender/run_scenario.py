@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from blender_talkhead import compat
 from tests.in_blender import (
     animation_scenarios,
     bad_input_scenarios,
@@ -35,6 +37,8 @@ def main() -> None:
     getattr(module, name)(Path(folder), *values)
     sys.stdout.write(f"\nscenario {name} passed\n")
     sys.stdout.flush()
+    if name == "gltf_keeps_the_motion" and compat.blender_version().startswith("4.2"):
+        os._exit(0)  # the 4.2 module crashes at its end once any glTF file was opened, a cube's too
 
 
 main()
