@@ -11,22 +11,33 @@ import pytest
 import build
 from tests.extension.programs import BlenderProgram, real_programs
 from tests.extension.window import missing_tools
-from tests.extension.window_story import tell_story
+from tests.extension.window_story import leave_mid_job, tell_story
 
 PROGRAMS = real_programs()
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.skipif(not PROGRAMS, reason="no Blender program named by BLENDER")
-@pytest.mark.skipif(bool(missing_tools()), reason=f"not on this machine: {', '.join(missing_tools())}")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(not PROGRAMS, reason="no Blender program named by BLENDER"),
+    pytest.mark.skipif(bool(missing_tools()), reason=f"not on this machine: {', '.join(missing_tools())}"),
+]
+
+
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name.replace(" ", "-"))
 def test_story(program: BlenderProgram, tmp_path: Path) -> None:
-    """Screenshots of each step go to TALKHEAD_PICTURES, else to pytest's folder."""
-    zip_file = build.write_extension_zip(tmp_path / "package" / "talkhead.zip")
-    python = Path(os.environ.get("TALKHEAD_PYTHON", sys.executable))
-    kept = os.environ.get("TALKHEAD_PICTURES")
-    name = program.name.replace(" ", "-").lower()
-    pictures = Path(kept) / name if kept else tmp_path / "pictures"
-    facts = tell_story(program, zip_file, python, tmp_path / "user", pictures)
+    facts = tell_story(*setting(program, tmp_path, "story"))
     assert facts["fractions"] >= 5, f"the progress bar showed only {facts['fractions']} values"
+
+
+@pytest.mark.parametrize("program", PROGRAMS[-1:], ids=lambda program: program.name.replace(" ", "-"))
+def test_leaving_mid_job(program: BlenderProgram, tmp_path: Path) -> None:
+    leave_mid_job(*setting(program, tmp_path, "leaving"))
+
+
+def setting(program: BlenderProgram, folder: Path, name: str) -> tuple[BlenderProgram, Path, Path, Path, Path]:
+    """Arguments of a story; screenshots of each step go to TALKHEAD_PICTURES, else to pytest's folder."""
+    zip_file = build.write_extension_zip(folder / "package" / "talkhead.zip")
+    python = Path(os.environ.get("TALKHEAD_PYTHON", sys.executable))
+    kept = Path(os.environ.get("TALKHEAD_PICTURES", folder / "pictures"))
+    return program, zip_file, python, folder / "user", kept / f"{program.name.replace(' ', '-').lower()}-{name}"

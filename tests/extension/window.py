@@ -148,6 +148,20 @@ class BlenderWindow:
         self.picture("waited")
         raise AssertionError(f"waited {seconds:g} s for {what}; the last state: {json.dumps(self.state())[:3000]}")
 
+    def wait_for_end(self, seconds: float) -> None:
+        """Wait until Blender has ended by itself, without an error.
+
+        Raises:
+            AssertionError: it did not.
+        """
+        assert self.process is not None
+        try:
+            code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.picture("still_there")
+            raise AssertionError(f"Blender still runs after {seconds:g} s") from None
+        assert code == 0, f"Blender ended with code {code}\n{self.log.read_text(errors='replace')[-3000:]}"
+
     def picture(self, name: str) -> Path:
         """Save what the screen shows as a numbered PNG."""
         self._shown += 1

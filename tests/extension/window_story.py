@@ -14,11 +14,13 @@ import wave
 from pathlib import Path
 from typing import Any
 
+from tests.extension.matrix import install
 from tests.extension.programs import ROOT, BlenderProgram, Sandbox
 from tests.extension.window import BlenderWindow
 
 SIDEBAR = ("VIEW_3D", "UI")
 TAB_PIXELS = 25
+LEAVE_SECONDS = 20
 REPETITIONS = 8
 BACKEND_SECONDS = 90
 ANIMATION_SECONDS = 180
@@ -57,6 +59,66 @@ def tell_story(
     return facts
 
 
+def leave_mid_job(
+    program: BlenderProgram, zip_file: Path, backend_python: Path, folder: Path, pictures: Path
+) -> dict[str, Any]:
+    """Another file is loaded, then Blender is closed, while it animates: no process and no half-made result stay.
+
+    Returns:
+        Seconds until the backend's process was gone, "new_file" and "quit".
+
+    Raises:
+        AssertionError: as `tell_story`.
+    """
+    sandbox = Sandbox(program, folder)
+    sandbox.environment()
+    recording = repeat_recording(ROOT / "blender_talkhead" / "demo" / "demo_sentence.wav", folder / "speech.wav")
+    install(sandbox, zip_file)
+    facts = {}
+    with BlenderWindow(sandbox, pictures, backend_python=backend_python) as window:
+        open_start(window)
+        for name, keys in (("new_file", ("ctrl+n", "g", "d")), ("quit", ("ctrl+q", "d"))):
+            open_tab(window)
+            choose_recording(window, recording)
+            press_animate(window)
+            window.wait_for(lambda state: state["talkhead"]["status"]["fraction"] > 0.02, "progress", ANIMATION_SECONDS)
+            assert backend_processes(sandbox), "no process of the backend was found"
+            window.move(*window.center("VIEW_3D"))
+            began = time.monotonic()
+            for key in keys:  # "d" is Don't Save
+                window.keys(key)
+                time.sleep(0.3)
+            if name == "quit":
+                window.wait_for_end(20)
+            else:
+                state = window.wait_for(lambda state: not state["talkhead"]["settings"]["audio"], "the new file", 20)
+                assert not state["talkhead"]["status"]["running"], state["talkhead"]
+                assert state["scene"]["actions"] == [] and "TalkHead" not in state["scene"]["objects"], state["scene"]
+                window.picture(name)
+                open_sidebar(window)
+            while backend_processes(sandbox):
+                assert time.monotonic() - began < LEAVE_SECONDS, f"{name}: the backend's process still runs"
+                time.sleep(0.1)
+            facts[name] = time.monotonic() - began
+            left = [str(path) for path in folder.rglob("job-*")]
+            assert left == [], f"{name}: left behind {left}"
+    return facts
+
+
+def backend_processes(sandbox: Sandbox) -> list[int]:
+    """Processes of the backend that this sandbox's Blender has started."""
+    home = f"HOME={sandbox.folder / 'home'}".encode()
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            is_backend = b"torch_backend" in (entry / "cmdline").read_bytes()
+            if is_backend and home in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+        except OSError:  # gone meanwhile
+            continue
+    return found
+
+
 def repeat_recording(source: Path, target: Path) -> Path:
     """The recording several times, so that there is time to look at the progress and to cancel."""
     with wave.open(str(source)) as read, wave.open(str(target), "wb") as written:
@@ -71,6 +133,12 @@ def open_start(window: BlenderWindow) -> None:
     window.keys("Escape")
     window.click(*window.center("VIEW_3D"))
     window.keys("g", "x", "3", "Return")
+    open_sidebar(window)
+
+
+def open_sidebar(window: BlenderWindow) -> None:
+    """Show the 3D view's sidebar."""
+    window.move(*window.center("VIEW_3D"))
     for _ in range(3):
         window.keys("n")
         time.sleep(1.0)
