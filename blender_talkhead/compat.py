@@ -94,12 +94,24 @@ def is_background() -> bool:
     return bool(bpy.app.background or getattr(bpy.app, "module", False))
 
 
-def set_denoising(cycles: Any, quality: str) -> None:
-    """Denoise Cycles pictures with "FAST" or "HIGH" quality (a choice of some builds only)."""
-    cycles.use_denoising = True
+def is_module() -> bool:
+    """Whether this is the bpy module in a Python of its own. `bpy.app.module` does not exist in 4.2."""
+    return bool(getattr(bpy.app, "module", not bpy.app.binary_path))
+
+
+def set_denoising(cycles: Any, quality: str) -> bool:
+    """Denoise Cycles pictures with "FAST" or "HIGH" quality (a choice of some builds only).
+
+    Returns:
+        Whether this build can denoise: Debian's cannot.
+    """
+    cycles.use_denoising = bool(getattr(importlib.import_module("_cycles"), "with_openimagedenoise", True))
+    if not cycles.use_denoising:
+        return False
     if hasattr(cycles, "denoising_quality"):
         cycles.denoising_quality = quality
     cycles.denoising_prefilter = "FAST" if quality == "FAST" else "ACCURATE"
+    return True
 
 
 def clear_shape_keys(carrier: Any) -> None:
