@@ -41,11 +41,11 @@ from ..contract.messages import (
     ProgressMessage,
     ReleasedMessage,
     ShutdownMessage,
-    WarningMessage,
     decode_message,
     encode_message,
 )
 from .child_process import ChildProcess
+from .message_queue import MessageQueue
 from .python_environment import backend_environment, backend_root
 
 WorkerState = Literal["starting", "idle", "busy", "dead"]
@@ -57,7 +57,6 @@ HELLO_SECONDS = 120.0
 PATIENCE_SECONDS = 5.0
 """How long a cancelled job may take to stop; then the worker is terminated, and killed as long after that."""
 _MESSAGES_PER_POLL = 200
-_MAX_WAITING_MESSAGES = 1_000
 
 _ERROR_CLASSES: dict[int, type[TalkHeadError]] = {
     ExitCode.FAILED: OutputError,
@@ -71,38 +70,6 @@ _ERROR_CLASSES: dict[int, type[TalkHeadError]] = {
 def error_of_message(message: ErrorMessage) -> TalkHeadError:
     """Return the exception that stands for an error message."""
     return _ERROR_CLASSES.get(message.exit_code, BackendError)(message.text)
-
-
-class MessageQueue:
-    """Messages from the reading thread to the polling one, bounded however seldom they are taken.
-
-    A progress replaces an untaken one of the same phase; warnings beyond the bound are dropped.
-    """
-
-    def __init__(self) -> None:
-        self._messages: deque[Message] = deque()
-        self._lock = threading.Lock()
-        self.arrived = threading.Event()
-
-    def put(self, message: Message) -> None:
-        """Add a message."""
-        with self._lock:
-            last = self._messages[-1] if self._messages else None
-            if _is_same_phase(last, message):
-                self._messages.pop()
-            is_news = isinstance(message, ProgressMessage | WarningMessage)
-            if not (is_news and len(self._messages) >= _MAX_WAITING_MESSAGES):
-                self._messages.append(message)
-        self.arrived.set()
-
-    def take(self, limit: int) -> list[Message]:
-        """Remove and return the oldest messages."""
-        self.arrived.clear()
-        with self._lock:
-            return [self._messages.popleft() for _ in range(min(limit, len(self._messages)))]
-
-    def __len__(self) -> int:
-        return len(self._messages)
 
 
 @dataclass
@@ -423,14 +390,6 @@ def describe_death(exit_code: int, phase: str, log: str, python: Path) -> str:
     during = f' while "{phase}"' if phase else ""
     last_words = f"\n{log}" if log.strip() else ""
     return f"the backend ended unexpectedly{during} ({how}, {python}). {remedy}{last_words}"
-
-
-def _is_same_phase(first: Message | None, second: Message) -> bool:
-    return (
-        isinstance(first, ProgressMessage)
-        and isinstance(second, ProgressMessage)
-        and (first.phase, first.job) == (second.phase, second.job)
-    )
 
 
 def _job_of(message: Message) -> str:

@@ -14,7 +14,8 @@ import pytest
 
 from blender_talkhead.backend_client import shared_worker as shared
 from blender_talkhead.backend_client.child_process import LineCutter
-from blender_talkhead.backend_client.worker_process import BackendWorker, MessageQueue, describe_death
+from blender_talkhead.backend_client.message_queue import MessageQueue
+from blender_talkhead.backend_client.worker_process import BackendWorker, describe_death
 from blender_talkhead.contract.errors import (
     BackendError,
     BadInputError,
