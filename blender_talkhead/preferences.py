@@ -2,7 +2,6 @@
 
 # Annotations are evaluated: Blender reads the properties from them, so they stay no text.
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,7 +120,7 @@ def user_folder(name: str) -> Path:
         return Path(bpy.utils.extension_path_user(session.package, path=name, create=False))
     except ValueError:  # registered by another way than as an extension, as tests do
         base = bpy.utils.user_resource("DATAFILES", path="talkhead", create=False)
-        return Path(base or tempfile.gettempdir()) / name
+        return Path(base or bpy.app.tempdir) / name
 
 
 def environment_folder() -> Path:

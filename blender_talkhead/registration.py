@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 from collections.abc import Sequence
 from typing import Any
 
 import bpy
 
-from . import preferences, properties
+from . import compat, preferences, properties
 from .operators import animate, backend, choices, takes
 from .session import session
 from .ui import folder_size, panels, recording
@@ -48,11 +49,14 @@ def register(package: str) -> None:
     animate.register_handlers()
     backend.begin_background_work()
     _commands.append(bpy.utils.register_cli_command("talkhead", _run_command))
+    if compat.is_module():  # it hangs (4.5) or crashes at the end of a program that leaves classes registered
+        atexit.register(unregister, package)
 
 
 def unregister(package: str) -> None:
     """Take down what register() set up, and end what runs."""
     del package
+    atexit.unregister(unregister)
     while _commands:
         bpy.utils.unregister_cli_command(_commands.pop())
     animate.end_animation()

@@ -15,7 +15,6 @@ from ..ui.estimates import corrected_speed_factor
 from ..ui.reasons import why_not_animate
 from ..ui.redraw import redraw_panels, set_status_text
 from .animation_job import AnimationJob
-from .request import start_job
 
 TICK_SECONDS = 0.05
 ASK_SECONDS = 5.0
@@ -46,6 +45,8 @@ class TALKHEAD_OT_animate(Operator):
 
     def execute(self, context: Context) -> set[str]:
         """Start; without a window, also finish."""
+        from .request import start_job  # with all that talks to processes: enabling the extension stays quick
+
         session.notes = []
         session.cancel_asked_at = None
         try:

@@ -6,9 +6,8 @@ The job keeps names and plain values, never references to Blender's data: files 
 from __future__ import annotations
 
 import logging
-import shutil
+import os
 import time
-import uuid
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -83,7 +82,7 @@ class AnimationJob:
         self._scene_name = scene_name
         self._worker = worker
         self._end_worker = end_worker
-        self._folder = folder / f"{_JOB_PREFIX}{uuid.uuid4().hex[:12]}"
+        self._folder = folder / f"{_JOB_PREFIX}{os.urandom(6).hex()}"
         self._steps: Generator[float, None, Take] | None = None
         self._state = WORKING
         self._cancel_wanted = False
@@ -290,6 +289,8 @@ class AnimationJob:
             steps.close()
 
     def _clean_up(self) -> None:
+        import shutil  # late, with its compression libraries: enabling the extension stays quick
+
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import shutil
 import time
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,7 +11,6 @@ from bpy.props import EnumProperty, StringProperty
 from bpy.types import Context, Event, Operator
 
 from .. import compat
-from ..backend_client.shared_worker import close_shared_worker
 from ..contract.errors import BackendError, TalkHeadError
 from ..preferences import TORCH_BUILDS, cache_folder, environment_folder, preferences_entry, read_preferences
 from ..session import Note, session
@@ -44,7 +42,7 @@ def end_background_work() -> None:
         session.check = None
     if session.installer is not None and session.is_installing():
         session.installer.cancel()
-    close_shared_worker()
+    _end_worker()
 
 
 def _start_check_soon() -> None:
@@ -107,6 +105,12 @@ def _follow_installation() -> None:
     else:
         session.install_note = Note("info", "The backend is installed")
     _start_check()
+
+
+def _end_worker() -> None:
+    from ..backend_client.shared_worker import close_shared_worker  # late: enabling the extension stays quick
+
+    close_shared_worker()
 
 
 def _is_busy(operator: type[Operator]) -> bool:
@@ -255,7 +259,7 @@ class TALKHEAD_OT_install_backend(Operator):
             entry.torch_build, entry.wheel_folder = self.torch_build, self.wheel_folder
             entry.index_url = self.index_url
             context.preferences.is_dirty = True
-        close_shared_worker()
+        _end_worker()
         try:
             session.installer = BackendInstaller(self._plan(), online_allowed=bool(bpy.app.online_access))
             session.installer.start()
@@ -327,7 +331,7 @@ class TALKHEAD_OT_remove_backend(Operator):
         """Remove its folder."""
         from ..backend_client.environment_folder import remove_environment
 
-        close_shared_worker()
+        _end_worker()
         try:
             remove_environment(environment_folder())
         except TalkHeadError as error:
@@ -355,6 +359,8 @@ class TALKHEAD_OT_clear_cache(Operator):
 
     def execute(self, context: Context) -> set[str]:
         """Remove the folders of jobs; other files are left alone."""
+        import shutil
+
         folders = left_over_folders(cache_folder(read_preferences(context)))
         for folder in folders:
             with contextlib.suppress(OSError):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-import wave
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +70,8 @@ def forget_recordings() -> None:
 
 def _measure_seconds(path: Path) -> float | None:
     if path.suffix.lower() == ".wav":
+        import wave
+
         with contextlib.suppress(OSError, EOFError, wave.Error, ZeroDivisionError), wave.open(str(path), "rb") as sound:
             return sound.getnframes() / sound.getframerate()
     return compat.sound_seconds(path)
