@@ -2,7 +2,7 @@
 
     python -m benchmarks.bake [--seconds 60] [--vertices 5000] [--audio FILE ...] [--python PYTHON ...]
 
-The recordings (default: the demo sentence) are joined and repeated to the wanted length. The backend animates them once,
+The recordings (default: the demo sentence) are joined and repeated to the wanted length. The backend animates them,
 shape keys fitted, as for Animate from Audio; every mode is then baked in a process of its own, in each Python that is
 named and has a bpy module (default: this one), and compared with the clip before and after saving and opening.
 """
