@@ -15,14 +15,13 @@ from ..contract.errors import BackendError, TalkHeadError
 from ..preferences import TORCH_BUILDS, cache_folder, environment_folder, preferences_entry, read_preferences
 from ..session import Note, session
 from ..ui.redraw import redraw_panels
-from ..ui.wrapped_text import describe_bytes, draw_text
+from ..ui.wrapped_text import describe_bytes
 from .animation_job import left_over_folders
 
 logger = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 0.2
 _DIALOG_WIDTH = 480
-NO_ONLINE_ACCESS = "Online access is off: allow it in Preferences > System > Network, or give a folder with the wheels"
 
 
 def begin_background_work() -> None:
@@ -220,7 +219,9 @@ class TALKHEAD_OT_install_backend(Operator):
         self.torch_build = values.torch_build
         self.wheel_folder = values.wheel_folder
         self.index_url = values.index_url
-        return context.window_manager.invoke_props_dialog(self, width=_DIALOG_WIDTH, title="Install the Backend")
+        return context.window_manager.invoke_props_dialog(
+            self, width=_DIALOG_WIDTH, title="Install the Backend", confirm_text="Install"
+        )
 
     def draw(self, context: Context) -> None:
         """Draw the dialog."""
@@ -248,7 +249,10 @@ class TALKHEAD_OT_install_backend(Operator):
         if not self.wheel_folder and not bpy.app.online_access:
             box = layout.box()
             box.alert = True
-            draw_text(box, context, NO_ONLINE_ACCESS, icon="ERROR")
+            box.label(text="Blender's online access is off, so nothing can be downloaded.", icon="ERROR")
+            box.label(text="Allow it in Preferences > System > Network, or give a folder of wheels.", icon="BLANK1")
+            if not bpy.app.online_access_override:
+                box.operator("extensions.userpref_allow_online", text="Allow Online Access")
 
     def execute(self, context: Context) -> set[str]:
         """Start the installation."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .. import compat
 from ..preferences import read_preferences
 from ..properties import RESOLUTIONS
 from .estimates import Estimate, estimate_animation
@@ -47,7 +48,7 @@ def audible_seconds(scene: Any) -> float | None:
     strip = find_strip(scene, settings.strip) if settings.strip else None
     if strip is None:
         return None
-    return float(strip.frame_final_end - strip.frame_final_start) / scene_rate(scene)
+    return (compat.strip_end(strip) - compat.strip_start(strip)) / scene_rate(scene)
 
 
 def scene_rate(scene: Any) -> float:

@@ -91,11 +91,11 @@ def _strip_reason(context: Any, settings: Any) -> str:
     scene = context.scene
     if not settings.strip:
         if not any(strip.type == "SOUND" for strip in compat.existing_strips(scene)):
-            return "This scene's sequencer has no sound strip; add one, or choose an audio file"
+            return f'The sequencer of "{scene.name}" has no sound strip; add one, or choose an audio file'
         return "Choose a sound strip"
     strip = find_strip(scene, settings.strip)
     if strip is None:
-        return f'This scene\'s sequencer has no sound strip "{settings.strip}"; choose it again'
+        return f'The sequencer of "{scene.name}" has no sound strip "{settings.strip}"; choose it again'
     if strip.mute:
         return f'The strip "{strip.name}" is muted; unmute it, or choose another'
     if strip.sound is None:
