@@ -38,7 +38,7 @@ METHODS = (
     ("mmtalker", "MMTalker", "Moves every vertex of the face, at any resolution, 30 frames a second", "USER", 0),
 )
 BAKES = (
-    ("basis", "Shape Keys", "A few dozen signed shape keys with curves: small, editable, plays fast (recommended)",
+    ("basis", "Shape Keys", "About twenty shape keys with curves: small, editable, plays fast (recommended)",
      "SHAPEKEY_DATA", 0),
     ("per-frame", "One Key a Frame", "One absolute shape key a frame, played by one curve: exact, all in the file",
      "KEYFRAME_HLT", 1),

@@ -21,6 +21,8 @@ _COLLECTING_PART = 0.25
 """Part of the error limit that the collected shapes may miss before any is dropped."""
 _COLLECTED, _WEIGHED = 0.6, 0.8
 """Where collecting shapes and finding their weights end, as parts of the whole fit; verifying follows."""
+_FITTED_PART = 0.99
+"""Part of the error limit that the basis may take; the rest is for the rounding of what is made from it."""
 _ROWS_AT_ONCE = 16
 _NUM_CANDIDATES = 128
 """Frames that the number of shapes is searched on, before all frames are verified."""
@@ -107,6 +109,7 @@ def fit_motion_basis(
         raise ValueError(f"expected a motion of at least 1 frame, got {num_frames}")
     if not error_limit_m > 0:
         raise ValueError(f"error_limit_m must be above 0, got {error_limit_m}")
+    error_limit_m *= _FITTED_PART
     frames = _Motion(num_frames, len(rest), read_offsets)
     collected = _collect_shapes(frames, _COLLECTING_PART * error_limit_m, lambda done: report(_COLLECTED * done))
     if len(collected) == 0:
