@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,23 @@ def state() -> dict[str, Any]:
         "enabled_at_start": enabled_at_start,
         "enabled": is_enabled(),
         "enable_ms": enable_ms,
+        "complaints": complaints(),
         "python": ".".join(map(str, sys.version_info[:2])),
         "blender": bpy.app.version_string,
     }
+
+
+def complaints() -> list[str]:
+    """What this Python has to say about any source of the installed extension, old syntax and odd escapes included."""
+    found = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for path in sorted(Path(sys.modules[EXTENSION].__file__).parent.rglob("*.py")):
+            try:
+                compile(path.read_text(encoding="utf-8"), path.name, "exec")
+            except (SyntaxError, Warning) as problem:
+                found.append(f"{path.name}: {problem}")
+    return found
 
 
 def is_enabled() -> bool:

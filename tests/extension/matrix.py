@@ -98,6 +98,7 @@ def install(sandbox: Sandbox, zip_file: Path) -> dict[str, Any]:
     assert facts["enabled"], f"{program.name}: cannot be enabled"
     # the bpy module reads no preferences at its start
     assert facts["enabled_at_start"] or program.is_module, f"{program.name}: not enabled at the next start"
+    assert facts["complaints"] == [], facts["complaints"]
     return facts
 
 
