@@ -9,17 +9,18 @@ from dataclasses import dataclass
 
 PARTS_VERTICES = 3_018
 """Vertices of eyes, teeth, gums and tongue, beside the skin."""
-_START_SECONDS = 6.0
-_HEAD_SECONDS_PER_VERTEX = 4e-4
-_SECONDS_PER_SECOND = 0.05
-_SECONDS_PER_SECOND_AND_VERTEX = 1.1e-5
-_BASE_BYTES = 0.42e9
-_BYTES_PER_VERTEX = 2.0e4
-_WINDOW_BYTES = 0.11e9
+_START_SECONDS = 2.5
+_HEAD_SECONDS_PER_VERTEX = 1.6e-4
+_SECONDS_PER_SECOND = 0.042
+_SECONDS_PER_SECOND_AND_VERTEX = 2.5e-6
+_BASE_BYTES = 0.475e9
+_BYTES_PER_VERTEX = 0.5e3
+_WINDOW_BYTES = 0.09e9
+_WINDOW_BYTES_PER_VERTEX = 0.7e3
 _WINDOW_SECONDS = 30.0
 _CLIP_RATE = 30.0
 _BYTES_PER_POSITION = 12
-_TYPICAL_BASIS_KEYS = 60
+_TYPICAL_BASIS_KEYS = 24
 _BYTES_PER_CURVE_KEY = 40
 _LARGEST_CORRECTION, _SMALLEST_CORRECTION = 50.0, 0.02
 
@@ -51,7 +52,8 @@ def estimate_animation(
     per_second = _SECONDS_PER_SECOND + _SECONDS_PER_SECOND_AND_VERTEX * vertices
     seconds = _START_SECONDS + _HEAD_SECONDS_PER_VERTEX * vertices + duration_seconds * per_second
     window = min(1.0, duration_seconds / _WINDOW_SECONDS)
-    memory = _BASE_BYTES + _BYTES_PER_VERTEX * vertices + _WINDOW_BYTES * window
+    memory = _BASE_BYTES + _BYTES_PER_VERTEX * vertices
+    memory += window * (_WINDOW_BYTES + _WINDOW_BYTES_PER_VERTEX * vertices)
     positions = vertices + PARTS_VERTICES
     frames = int(duration_seconds * scene_rate) + 1
     if bake == "basis":

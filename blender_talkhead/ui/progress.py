@@ -43,12 +43,13 @@ def draw_notes(layout: Any, context: Any) -> None:
     """Draw the messages of the last animation: after a success with what one does next, after a failure with Copy."""
     head_name = _speaking_head()
     notes = [note for note in session.notes if note.level != "done" or head_name]
+    notes.sort(key=lambda note: note.level != "done")
     if not notes:
         return
     box = layout.box()
     for number, note in enumerate(notes):
         row = box.row()
-        draw_text(row, context, capitalized(note.text), icon=_ICONS[note.level], taken_letters=0 if number else 4)
+        draw_text(row, context, capitalized(note.text), icon=_ICONS[note.level], taken_letters=0 if number else 6)
         if number == 0:
             row.operator("talkhead.clear_messages", text="", icon="X", emboss=False)
     if head_name:
