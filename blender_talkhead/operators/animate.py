@@ -214,4 +214,10 @@ def unregister_handlers() -> None:
 
 @bpy.app.handlers.persistent
 def _before_load(*_: object) -> None:
+    was_animating = session.is_animating()
     end_animation()
+    session.notes = []
+    if was_animating:
+        session.note("warning", "The animation was cancelled, because another file was opened")
+    else:
+        session.job = None

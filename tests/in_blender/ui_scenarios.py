@@ -226,6 +226,10 @@ def another_file_ends_the_job(folder: Path) -> None:
             expect_error("An animation is being made", bpy.ops.talkhead.animate)
             end()
             assert job.was_cancelled and not is_alive(process)
+            if session.job is not None:
+                assert [note.text for note in session.notes] == [
+                    "The animation was cancelled, because another file was opened"
+                ]
             assert list(work_folder(folder).iterdir()) == []
         assert session.job is None
         registration.register("talkhead")
