@@ -52,7 +52,7 @@ def audible_seconds(scene: Any) -> float | None:
 
 
 def scene_rate(scene: Any) -> float:
-    """Return the scene's frames per second."""
+    """Return the scene's frames per second (as `facial.timing`, which needs numpy)."""
     return float(scene.render.fps / scene.render.fps_base)
 
 

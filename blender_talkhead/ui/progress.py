@@ -42,9 +42,9 @@ def progress_text(job: Any) -> str:
 def draw_notes(layout: Any, context: Any) -> None:
     """Draw the messages of the last animation: after a success with what one does next, after a failure with Copy."""
     head_name = _speaking_head()
-    notes = [note for note in session.notes if note.level != "done" or head_name]
-    notes.sort(key=lambda note: note.level != "done")
-    if not notes:
+    was_undone = not head_name and session.job is not None and session.job.has_succeeded
+    notes = sorted(session.notes, key=lambda note: note.level != "done")
+    if not notes or was_undone:
         return
     box = layout.box()
     for number, note in enumerate(notes):

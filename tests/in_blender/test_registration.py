@@ -128,7 +128,7 @@ session.notes = [Note("error", "it failed; do this"), Note("warning", "take care
 layout = drawn(panel(panels.TALKHEAD_PT_animate))
 assert "It failed; do this" in layout.text and "talkhead.copy_messages" in layout.operators
 job = SimpleNamespace(is_finished=False, fraction=0.4, phase="animating", seconds_left=75.0, is_cancelling=False,
-                      is_baking=False, take=None)
+                      is_baking=False, take=None, has_succeeded=False)
 session.job = job
 layout = drawn(panel(panels.TALKHEAD_PT_animate))
 assert "Animating  40%  1 min 15 s left" in layout.text and "talkhead.animate" not in layout.operators, layout.text
