@@ -245,6 +245,7 @@ def run_and_cancel(window: BlenderWindow, before: dict[str, Any]) -> dict[str, A
     press_animate(window)
     state = window.wait_for(lambda state: state["talkhead"]["status"]["fraction"] > 0.15, "progress", ANIMATION_SECONDS)
     first, view = state["talkhead"]["status"]["fraction"], view_of(state)
+    time.sleep(0.5)  # until it is drawn
     window.picture("running")
     x, y = window.center("VIEW_3D")
     window.drag((x - 200, y), (150, 60))
@@ -263,6 +264,7 @@ def run_and_cancel(window: BlenderWindow, before: dict[str, Any]) -> dict[str, A
     window.keys("Escape")
     state = window.wait_for(lambda state: not state["talkhead"]["status"]["running"], "the cancel", 20)
     assert state["talkhead"]["status"]["phase"] == "cancelled", state["talkhead"]["status"]
+    time.sleep(1.0)  # until it is drawn
     window.picture("cancelled")
     assert scene_now(window) == before, "cancelling changed the scene"
     return {"cancelled_at": state["talkhead"]["status"]["fraction"]}
@@ -271,12 +273,13 @@ def run_and_cancel(window: BlenderWindow, before: dict[str, Any]) -> dict[str, A
 def run_to_the_end(window: BlenderWindow, before: dict[str, Any]) -> dict[str, Any]:
     """The second run makes the head; what was there stays."""
     press_animate(window)
-    began, fractions, phases = time.monotonic(), [], []
+    began, fractions, phases, estimates = time.monotonic(), [], [], []
     while True:
         state = window.state()
         status = state["talkhead"]["status"]
         fractions.append(status["fraction"])
         phases.append(status["phase"])
+        estimates.append(status["seconds_left"])
         if not status["running"]:
             break
         assert time.monotonic() - began < ANIMATION_SECONDS, f"still running: {status}"
@@ -285,7 +288,9 @@ def run_to_the_end(window: BlenderWindow, before: dict[str, Any]) -> dict[str, A
     seconds = time.monotonic() - began
     assert status["phase"] == "done", status
     assert fractions == sorted(fractions), "the progress bar went back"
+    assert max(estimates) > 0.0, "the time left was never told"
     state = window.fresh_state()
+    time.sleep(1.0)  # until it is drawn
     window.picture("done")
     scene = state["scene"]
     assert set(scene["objects"]) > set(before["objects"]) and "TalkHead" in scene["objects"], scene
