@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 
 import bpy
 import numpy as np
+from mathutils import Matrix
 from numpy.typing import NDArray
 
 from ..compat import clear_shape_keys
@@ -173,9 +174,13 @@ def build_take_steps(
 
 
 def install_take(built: BuiltTake, clip: MotionClip, settings: BakeSettings, scene: Any, target: Any | None) -> Take:
-    """Put a built take into the scene, at once. The caller restores the scene when this or what follows fails."""
+    """Put a built take into the scene, at once; a new head stands at the 3D cursor.
+
+    The caller restores the scene when this or what follows fails.
+    """
     if target is None:
         head = built.carrier
+        head.matrix_world = Matrix.Translation(scene.cursor.location)
         scene.collection.objects.link(head)
     else:
         head = target

@@ -77,8 +77,11 @@ def new_take_on_a_target(folder: Path) -> None:
     """A second take replaces the first on the same object; the first and the user's own work stay in the file."""
     first, second = make_clip(folder), make_clip(folder, seed=3)
     scene = new_scene(30.0)
+    scene.cursor.location = (1.0, 2.0, 3.0)
     take = bake_take(first, settings("basis", folder), scene)
     head = bpy.data.objects[take.object_name]
+    assert tuple(head.location) == (1.0, 2.0, 3.0)
+    scene.cursor.location = (0.0, 0.0, 0.0)
     own_material = bpy.data.materials.new("my paint")
     head.data.materials[0] = own_material
     own_key = head.shape_key_add(name="my smile", from_mix=False)
