@@ -93,7 +93,7 @@ def test_same_bytes_as_the_command_after_any_other_job(
     worker: RunningWorker, job: AnimateJob, tmp_path: Path, speech: Path, weights: list[str]
 ) -> None:
     finish(worker, replace(job, output=tmp_path / "before", identity="3", threads=2, seed=7))
-    finish(worker, job)
+    finish(worker, replace(job, threads=1))
     arguments = ["animate", str(speech), "--output", str(tmp_path / "command"), "--vertices", "600", *weights]
     torch.set_num_threads(1)
     assert main(arguments) == ExitCode.DONE
