@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import math
 import re
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from torch_backend.speech_corpus.synthesis import (
     SynthesisRequest,
     Utterance,
     fit_segments,
+    read_program_version,
     resample_to_corpus_rate,
 )
 
@@ -51,11 +51,7 @@ class FestivalEngine:
 
     def find_version(self) -> str | None:
         """Return the installed version, or None when festival is not installed."""
-        if shutil.which(self._program) is None:
-            return None
-        reply = subprocess.run([self._program, "--version"], capture_output=True, text=True, check=False, timeout=20)
-        found = re.search(r"System:\s*(\S+)", reply.stdout + reply.stderr)
-        return found.group(1) if found else "unknown"
+        return read_program_version(self._program, r"System:\s*(\S+)")
 
     def find_voices(self) -> tuple[str, ...]:
         """Return the voices that are installed here, in the order of VOICES.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -18,6 +16,7 @@ from torch_backend.speech_corpus.synthesis import (
     SynthesisRequest,
     Utterance,
     fit_segments,
+    read_program_version,
     resample_to_corpus_rate,
 )
 
@@ -39,11 +38,7 @@ class FliteEngine:
 
     def find_version(self) -> str | None:
         """Return the installed version, or None when flite is not installed."""
-        if shutil.which(self._program) is None:
-            return None
-        reply = subprocess.run([self._program, "--version"], capture_output=True, text=True, check=False, timeout=20)
-        found = re.search(r"version:?\s*(\S+)", reply.stdout + reply.stderr)
-        return found.group(1) if found else "unknown"
+        return read_program_version(self._program, r"version:?\s*(\S+)")
 
     def synthesize(self, requests: Sequence[SynthesisRequest]) -> Iterator[Utterance | None]:
         """Speak every request in order; None for a sentence that flite split or mistimed.

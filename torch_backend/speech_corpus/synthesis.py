@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import gcd
@@ -74,6 +77,23 @@ class SynthesisEngine(Protocol):
             SynthesisError: the engine is missing or stopped working.
         """
         ...
+
+
+def read_program_version(program: str, pattern: str) -> str | None:
+    """Ask a program for its version.
+
+    Args:
+        program: name or path.
+        pattern: regular expression whose first group is the version in the answer to --version.
+
+    Returns:
+        The version, "unknown" when the answer does not match, or None when the program is not installed.
+    """
+    if shutil.which(program) is None:
+        return None
+    reply = subprocess.run([program, "--version"], capture_output=True, text=True, check=False, timeout=20)
+    found = re.search(pattern, reply.stdout + reply.stderr)
+    return found.group(1) if found else "unknown"
 
 
 def resample_to_corpus_rate(samples: np.ndarray, sample_rate: int) -> np.ndarray:
