@@ -127,7 +127,8 @@ def test_order_of_the_usual_places(tmp_path: Path, empty_machine: Path, monkeypa
     assert [each.python for each in found] == [own, Path(sys.executable), beside, at_home, conda]
 
 
-def test_nothing_found(empty_machine: Path) -> None:
+def test_nothing_found(empty_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TALKHEAD_PYTHON", raising=False)
     with pytest.raises(BackendError, match=r"no Python with torch.*install the backend"):
         find_backend_python("", empty_machine / "nothing", {})
     check = BackgroundCheck()

@@ -129,8 +129,8 @@ def test_progress_never_falls_and_is_one_json_object_a_line() -> None:
     lines = [json.loads(line) for line in output.getvalue().splitlines()]
     assert [line["fraction"] for line in lines if line["type"] == "progress"] == [0.5, 0.5, 0.6, 0.7]
     assert lines[-3:] == [
-        {"type": "warning", "text": "w"},
-        {"type": "error", "exit_code": 3, "text": "e"},
+        {"type": "warning", "text": "w", "job": ""},
+        {"type": "error", "exit_code": 3, "text": "e", "job": ""},
         {"type": "done", "output": None},
     ]
     assert log.getvalue() == "error: e\n"
