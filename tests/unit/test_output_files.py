@@ -131,7 +131,7 @@ def test_progress_never_falls_and_is_one_json_object_a_line() -> None:
     assert lines[-3:] == [
         {"type": "warning", "text": "w", "job": ""},
         {"type": "error", "exit_code": 3, "text": "e", "job": ""},
-        {"type": "done", "output": None},
+        {"type": "done", "job": "", "output": None},
     ]
     assert log.getvalue() == "error: e\n"
 
