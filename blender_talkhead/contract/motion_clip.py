@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .clip_basis import load_clip_basis, save_clip_basis, validate_clip_basis
+from .clip_performance import ClipPerformance, load_clip_performance, save_clip_performance
 from .errors import BackendError, OutputError
 from .result import RESULT_FILE, ResultInfo
 
@@ -118,9 +119,10 @@ class MotionClip:
     blendshape_weights: FloatArray | None = None
     """(T, 52) in ARKit order, where the method knows them."""
     head_rotation: FloatArray | None = None
-    """(T, 4) quaternions, w first; never inside vertex_offsets."""
+    """(T, 4) unit quaternions, w first, about performance.pivots["head"]; never inside vertex_offsets."""
     eye_rotations: FloatArray | None = None
-    """(T, 2, 4) quaternions of the left and the right eye, w first; never inside vertex_offsets."""
+    """(T, 2, 4) unit quaternions of the left and the right eye relative to the head, w first, each about its pivot;
+    never inside vertex_offsets."""
     blendshape_shapes: FloatArray | None = None
     """(52, V, 3) displacements of the ARKit blendshapes at weight 1, metres, backend axes; memory-mapped. With them
     the motion lands on shape keys of these names, and blendshape_weights say how much of each it is."""
@@ -135,6 +137,8 @@ class MotionClip:
     """Largest distance between basis and vertex_offsets that was asked for, metres."""
     basis_max_error_m: float | None = None
     """Largest distance of any vertex in any frame, measured, metres."""
+    performance: ClipPerformance | None = None
+    """What controls need beside blendshape_weights, head_rotation and eye_rotations."""
 
     @property
     def num_frames(self) -> int:
@@ -274,6 +278,18 @@ class MotionClipWriter:
             raise ValueError("the clip was committed or discarded already")
         self._guarded(lambda: np.save(self._partial / BLENDSHAPES_FILE, shapes, allow_pickle=False))
 
+    def write_performance(self, performance: ClipPerformance) -> None:
+        """Add what controls need to change the clip later.
+
+        Raises:
+            ValueError: a value is not valid, or the clip was committed or discarded already.
+            OutputError: the disk is full or not writable.
+        """
+        performance.validate(self._num_vertices)
+        if self._offsets is None:
+            raise ValueError("the clip was committed or discarded already")
+        self._guarded(lambda: save_clip_performance(self._partial, performance))
+
     def commit(
         self,
         blendshape_weights: FloatArray | None = None,
@@ -373,6 +389,7 @@ def load_motion_clip(folder: Path) -> MotionClip:
             _require_array(name, track, np.float32, (info.num_frames, *_TRACKS[name]))
         blendshapes = _load_blendshapes(folder, len(template.template_vertices))
         basis = load_clip_basis(folder, info.num_frames, len(template.template_vertices))
+        performance = load_clip_performance(folder, len(template.template_vertices))
     except (OSError, ValueError, TypeError, EOFError, OverflowError) as error:
         raise BackendError(f"the motion clip {folder} is missing or damaged: {error}") from error
     return MotionClip(
@@ -385,6 +402,7 @@ def load_motion_clip(folder: Path) -> MotionClip:
         **{name: getattr(template, name) for name in _TEMPLATE_ARRAYS},
         **tracks,
         **basis,
+        performance=performance,
     )
 
 
