@@ -1,8 +1,8 @@
 """A recorded performance and the controls on it: strengths, blinks, gaze, head motion, smoothing, expressions.
 
-The mouth is linear in its curves, so the gap between the lips is known for every mixture of them. Where speech shuts the
-lips they stay shut under every control: all that speech does at the mouth is then scaled alike, which keeps a gap of 0
-at 0; smoothing leaves out such frames; and what an expression would open there is taken back.
+The mouth is linear in its curves, so the gap between the lips is known for every mixture of them. Where speech shuts
+the lips they stay shut under every control: all that speech does at the mouth is then scaled alike, which keeps a gap
+of 0 at 0; smoothing leaves out such frames; and what an expression would open there is taken back.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .blendshapes import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX
-from .blinks import MAX_RATE, thin_out_blinks
+from .blink_rate import MAX_RATE, thin_out_blinks
 from .expressions import (
     BLINK,
     EXPRESSIONS,
@@ -224,13 +224,12 @@ def _guard(
     for step in range(_GUARD_STEPS, -1, -1):
         share = step / _GUARD_STEPS
         mixed = np.clip(speech[frames] + share * added[frames], 0.0, 1.0)
-        open_ = measure_gaps(performance, mixed, residual[frames]).max(axis=1) > allowed
-        kept[frames] = np.minimum(kept[frames], share)
-        frames, allowed = frames[open_], allowed[open_]
+        kept[frames] = share
+        is_open = measure_gaps(performance, mixed, residual[frames]).max(axis=1) > allowed
+        frames, allowed = frames[is_open], allowed[is_open]
         if not len(frames):
             break
-    changed = np.flatnonzero(kept < 1.0)
-    if not len(changed):
+    if (kept == 1.0).all():
         return kept
     return np.minimum(kept, _filter_rows(kept[:, None], _gaussian(1.5))[:, 0])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,7 +82,7 @@ def _free_places(events: list[BlinkEvent], num_frames: int, frame_rate: float) -
     """Frames of blinks that could be added: two in every stretch between two blinks that has room."""
     borders = [0, *(event.peak for event in events), num_frames - 1]
     places: list[int] = []
-    for start, stop in zip(borders[:-1], borders[1:], strict=True):
+    for start, stop in itertools.pairwise(borders):
         for parts in (3, 2):
             if (stop - start) / parts >= _LEAST_DISTANCE_SECONDS * frame_rate:
                 places += [round(start + (stop - start) * part / parts) for part in range(1, parts)]
