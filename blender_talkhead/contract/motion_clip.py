@@ -29,8 +29,6 @@ from .result import RESULT_FILE, ResultInfo
 KIND = "motion_clip"
 SKIN_TEXTURE_FILE = "skin_color.png"
 OFFSETS_FILE = "vertex_offsets.npy"
-BLENDSHAPES_FILE = "blendshape_shapes.npy"
-NUM_BLENDSHAPES = 52
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int32]
@@ -123,9 +121,6 @@ class MotionClip:
     eye_rotations: FloatArray | None = None
     """(T, 2, 4) unit quaternions of the left and the right eye relative to the head, w first, each about its pivot;
     never inside vertex_offsets."""
-    blendshape_shapes: FloatArray | None = None
-    """(52, V, 3) displacements of the ARKit blendshapes at weight 1, metres, backend axes; memory-mapped. With them
-    the motion lands on shape keys of these names, and blendshape_weights say how much of each it is."""
     skin_texture: Path | None = None
     """The PNG with the skin's colour over corner_uvs."""
     basis_shapes: FloatArray | None = None
@@ -261,23 +256,6 @@ class MotionClipWriter:
             raise ValueError("the clip was committed or discarded already")
         self._guarded(lambda: save_clip_basis(self._partial, shapes, weights, error_limit_m, max_error_m))
 
-    def write_blendshapes(self, shapes: FloatArray) -> None:
-        """Add the ARKit blendshapes of the clip's mesh.
-
-        Args:
-            shapes: (52, V, 3) displacements at weight 1, metres, in ARKIT_BLENDSHAPES order, float32.
-
-        Raises:
-            ValueError: the wrong type or shape, not finite, or the clip was committed or discarded already.
-            OutputError: the disk is full or not writable.
-        """
-        _require_array("blendshape_shapes", shapes, np.float32, (NUM_BLENDSHAPES, self._num_vertices, 3))
-        if not np.isfinite(shapes).all():
-            raise ValueError("blendshape_shapes must be finite everywhere")
-        if self._offsets is None:
-            raise ValueError("the clip was committed or discarded already")
-        self._guarded(lambda: np.save(self._partial / BLENDSHAPES_FILE, shapes, allow_pickle=False))
-
     def write_performance(self, performance: ClipPerformance) -> None:
         """Add what controls need to change the clip later.
 
@@ -387,7 +365,6 @@ def load_motion_clip(folder: Path) -> MotionClip:
         tracks = {name: _load_array(folder / f"{name}.npy") for name in _TRACKS if (folder / f"{name}.npy").exists()}
         for name, track in tracks.items():
             _require_array(name, track, np.float32, (info.num_frames, *_TRACKS[name]))
-        blendshapes = _load_blendshapes(folder, len(template.template_vertices))
         basis = load_clip_basis(folder, info.num_frames, len(template.template_vertices))
         performance = load_clip_performance(folder, len(template.template_vertices))
     except (OSError, ValueError, TypeError, EOFError, OverflowError) as error:
@@ -398,22 +375,11 @@ def load_motion_clip(folder: Path) -> MotionClip:
         regions=template.regions,
         parts=template.parts,
         skin_texture=texture if texture.exists() else None,
-        blendshape_shapes=blendshapes,
         **{name: getattr(template, name) for name in _TEMPLATE_ARRAYS},
         **tracks,
         **basis,
         performance=performance,
     )
-
-
-def _load_blendshapes(folder: Path, num_vertices: int) -> FloatArray | None:
-    if not (folder / BLENDSHAPES_FILE).exists():
-        return None
-    shapes: FloatArray = _load_array(folder / BLENDSHAPES_FILE, mmap=True)
-    _require_array("blendshape_shapes", shapes, np.float32, (NUM_BLENDSHAPES, num_vertices, 3))
-    if not all(np.isfinite(shape).all() for shape in shapes):
-        raise ValueError("blendshape_shapes must be finite everywhere")
-    return shapes
 
 
 def _read_frames(path: Path, data_start: int, num_vertices: int, first: int, stop: int) -> FloatArray:
