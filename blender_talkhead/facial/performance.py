@@ -143,7 +143,7 @@ def compose_performance(performance: Performance, controls: Controls) -> Compose
     )
 
 
-def measure_gaps(performance: Performance, weights: NDArray[np.floating], residual: NDArray[np.floating]) -> FloatArray:
+def measure_gaps(performance: Performance, weights: FloatArray, residual: FloatArray) -> FloatArray:
     """Return the gap (T, P) between facing points of the lips, millimetres; negative is overlap."""
     count = len(ARKIT_BLENDSHAPES)
     gaps: FloatArray = weights @ performance.lip_gaps[:count] + residual @ performance.lip_gaps[count:]
@@ -217,7 +217,7 @@ def _guard(
     performance: Performance, speech: FloatArray, residual: FloatArray, added: FloatArray, shut: FloatArray
 ) -> FloatArray:
     """Return (T,) the largest share of what is added that leaves shut lips shut."""
-    kept = np.ones(len(speech), np.float32)
+    kept: FloatArray = np.ones(len(speech), np.float32)
     frames = np.flatnonzero((shut > 0.0) & added.any(axis=1))
     alone = np.maximum(measure_gaps(performance, speech[frames], residual[frames]), 0.0).max(axis=1)
     allowed = alone + EXPRESSION_GAP_MM + np.where(shut[frames] < 1.0, (1.0 - shut[frames]) * 10.0, 0.0)
