@@ -87,6 +87,20 @@ def compute_expression(
     return np.clip(output, 0.0, 1.0)
 
 
+def build_upper_face_generators() -> np.ndarray:
+    """Return what blinks, brow raises and squints of size 1 move, (3, 52)."""
+    rows = np.zeros((3, len(ARKIT_BLENDSHAPES)))
+    for row, name, size in (
+        (0, "eyeBlink", 1.0),
+        (1, "browOuterUp", BROW_OUTER_UP),
+        (2, "eyeSquint", EYE_SQUINT),
+        (2, "cheekSquint", CHEEK_SQUINT),
+    ):
+        rows[row, [BLENDSHAPE_INDEX[name + side] for side in ("Left", "Right")]] = size
+    rows[1, BLENDSHAPE_INDEX["browInnerUp"]] = BROW_INNER_UP
+    return rows
+
+
 def _blink_by_rule(prosody: ProsodyTrack, times: np.ndarray) -> np.ndarray:
     blink = np.zeros(len(times))
     for start in find_blinks(prosody):
