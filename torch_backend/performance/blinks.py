@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -64,11 +66,11 @@ def plan_blinks(prosody: ProsodyTrack, phrasing: Phrasing, seed: int) -> tuple[B
         twin = start + generator.uniform(*DOUBLE_DISTANCE_SECONDS)
         if generator.uniform() < DOUBLE_SHARE and next_start - twin > SHORTEST_INTERVAL_SECONDS:
             blinks.append(_draw_blink(max(twin, blinks[-1].end_seconds - 0.08), float(rank), generator))
-    taken = np.array([blink.start_seconds for blink in blinks])
+    borders = [-_EXTRA_DISTANCE_SECONDS, *(blink.start_seconds for blink in blinks), phrasing.duration_seconds]
     extra = [
-        start
-        for start in _draw_starts(prosody, phrasing, generator)
-        if not len(taken) or np.abs(taken - start).min() >= _EXTRA_DISTANCE_SECONDS
+        float(start + generator.uniform(0.4, 0.6) * (stop - start))
+        for start, stop in pairwise(borders)
+        if stop - start >= 2.5 * _EXTRA_DISTANCE_SECONDS
     ]
     ranks = 2.0 - (generator.uniform() + _GOLDEN * np.arange(1, len(extra) + 1)) % 1.0
     blinks += [_draw_blink(start, float(rank), generator) for start, rank in zip(extra, ranks, strict=True)]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torch_backend.audio.prosody import VOICED_THRESHOLD, ProsodyTrack
-from torch_backend.performance.curves import follow_targets, minimum_jerk, sum_of_waves
+from torch_backend.performance.curves import draw_lognormal, follow_targets, minimum_jerk, sum_of_waves
 from torch_backend.performance.phrasing import Phrasing
 
 PITCH_DEGREES_PER_SEMITONE = 0.28
@@ -23,6 +23,8 @@ NOD_DOWN_SECONDS, NOD_UP_SECONDS = 0.22, 0.42
 POSTURE_DEGREES = (1.2, 2.6, 1.3)
 """Deviation of a phrase's posture: pitch, yaw, roll."""
 POSTURE_SECONDS = 0.7
+POSTURE_HELD_SECONDS, SHORTEST_POSTURE_SECONDS = 2.8, 1.4
+"""In a long phrase another posture follows after about so long."""
 SWAY_DEGREES = (0.5, 1.0, 0.5)
 SWAY_HERTZ = (0.12, 0.55)
 LIMIT_DEGREES = (7.0, 9.0, 5.0)
@@ -57,8 +59,13 @@ def compute_head_angles(
 def _plan_postures(
     phrasing: Phrasing, generator: np.random.Generator
 ) -> tuple[list[float], list[float], NDArray[np.float64]]:
-    """Starts, durations and targets of the moves: another posture as each phrase begins."""
-    starts = [start - POSTURE_SECONDS / 2 for start, _ in phrasing.phrases]
+    """Starts, durations and targets of the moves: another posture as each phrase begins, and within long ones."""
+    starts: list[float] = []
+    for start, end in phrasing.phrases:
+        time = start - POSTURE_SECONDS / 2
+        while time < end - SHORTEST_POSTURE_SECONDS or time < start:
+            starts.append(time)
+            time += max(SHORTEST_POSTURE_SECONDS, draw_lognormal(generator, POSTURE_HELD_SECONDS, 0.35))
     targets = generator.standard_normal((len(starts), 3)) * np.array(POSTURE_DEGREES)
     durations = [POSTURE_SECONDS * float(generator.uniform(0.8, 1.4)) for _ in starts]
     return starts, durations, targets.clip(-2.0 * np.array(POSTURE_DEGREES), 2.0 * np.array(POSTURE_DEGREES))
