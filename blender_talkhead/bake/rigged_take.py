@@ -14,7 +14,7 @@ from ..contract.motion_clip import MotionClip
 from ..facial.performance import ComposedPerformance
 from ..scene.actions import assign_action, new_action
 from ..scene.mesh import REPLACED_PROPERTY
-from ..scene.rig import ACTION_PROPERTY, RigPlan, attach_rig, create_rig, find_rig, plan_rig, write_rotations
+from ..scene.rig import ACTION_PROPERTY, BONES, RigPlan, attach_rig, create_rig, find_rig, plan_rig, write_rotations
 from .performed_motion import bone_rotations
 from .provenance import is_own_object
 
@@ -55,9 +55,8 @@ def install_rig(head: Any, built: BuiltRig, scene: Any) -> None:
         for collection in head.users_collection or [scene.collection]:
             collection.objects.link(rig)
     else:
-        action, old = new.animation_data.action, rig.animation_data and rig.animation_data.action
-        if old is not None and old.library is None:
-            old.use_fake_user = True
+        action = new.animation_data.action
+        _keep_action(rig)
         replaced, rig.data = rig.data, new.data
         bpy.data.objects.remove(new)
         assign_action(rig, action)
@@ -67,6 +66,28 @@ def install_rig(head: Any, built: BuiltRig, scene: Any) -> None:
     rig.name = rig.data.name = f"{head.name} rig"
     rig.animation_data.action.name = f"{head.name} rig"
     attach_rig(head, rig, built.plan)
+
+
+def rest_rig(head: Any) -> None:
+    """Let the rig of a head stand still: a take without rotations replaces one that had some."""
+    rig = find_rig(head)
+    if rig is None:
+        return
+    if _keep_action(rig):
+        assign_action(rig, None)
+    for bone in rig.pose.bones:
+        if bone.name in BONES:
+            bone.rotation_quaternion = (1.0, 0.0, 0.0, 0.0)
+
+
+def _keep_action(rig: Any) -> bool:
+    """Keep the action of a rig's take in the file; returns whether the rig plays one."""
+    old = None if rig.animation_data is None else rig.animation_data.action
+    if old is None or ACTION_PROPERTY not in old:
+        return False
+    if old.library is None:
+        old.use_fake_user = True
+    return True
 
 
 def rig_blocks(head: Any) -> list[Any]:

@@ -46,7 +46,7 @@ from .performed_motion import (
     store_performance,
 )
 from .provenance import describe_take, is_own_object, read_provenance, take_action, write_provenance
-from .rigged_take import BuiltRig, build_rig, install_rig
+from .rigged_take import BuiltRig, build_rig, install_rig, rest_rig
 from .scene_frames import SceneFrames
 from .shape_keys import basis_key_steps, frame_key_steps, performed_key_steps, remove_own_keys
 from .targets import require_fitting_target, takes_new_topology
@@ -211,6 +211,8 @@ def install_take(built: BuiltTake, clip: MotionClip, settings: BakeSettings, sce
         _take_over_mesh(head, built.carrier, clip.regions)
     if built.rig is not None:
         install_rig(head, built.rig, scene)
+    elif target is not None:
+        rest_rig(head)
     if settings.mode == "cache" and settings.cache_file is not None:
         attach_cache(head, str(settings.cache_file), settings.start)
     elif target is not None:

@@ -14,7 +14,7 @@ _CLOSING_SECONDS, _CLOSED_SECONDS, _OPENING_SECONDS = 0.080, 0.040, 0.150
 _LEAST_PEAK = 0.4
 """A blink closes the lids at least so far; less is a narrowing of the eyes."""
 _EDGE = 0.02
-_LEAST_DISTANCE_SECONDS = 0.6
+_LEAST_DISTANCE_SECONDS = 0.5
 _GOLDEN = 0.6180339887498949
 
 

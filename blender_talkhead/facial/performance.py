@@ -146,8 +146,8 @@ def compose_performance(performance: Performance, controls: Controls) -> Compose
 def measure_gaps(performance: Performance, weights: FloatArray, residual: FloatArray) -> FloatArray:
     """Return the gap (T, P) between facing points of the lips, millimetres; negative is overlap."""
     count = len(ARKIT_BLENDSHAPES)
-    gaps: FloatArray = weights @ performance.lip_gaps[:count] + residual @ performance.lip_gaps[count:]
-    return gaps
+    gaps = np.matmul(weights, performance.lip_gaps[:count]) + np.matmul(residual, performance.lip_gaps[count:])
+    return gaps.astype(np.float32)
 
 
 def find_closures(performance: Performance) -> FloatArray:

@@ -61,7 +61,7 @@ def decode_performance(data: bytes) -> Performance:
             start += count * kind.itemsize
             fields[name] = _restore(name, array)
         return Performance(**fields)
-    except (struct.error, zlib.error, KeyError, TypeError, UnicodeDecodeError) as error:
+    except (struct.error, zlib.error, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"the stored performance is damaged: {error}") from error
 
 

@@ -10,8 +10,7 @@ from ..ui.performance import CONTROLS, performing_head, why_not_apply
 
 
 class TALKHEAD_OT_apply_performance(Operator):
-    """Make the curves of this head's speech anew, as the controls and their keyframes say. Takes no inference; edits by
-    hand in those curves are replaced."""
+    """Make the curves of this head's speech anew from its controls and their keyframes; edits by hand are replaced."""
 
     bl_idname = "talkhead.apply_performance"
     bl_label = "Apply Performance"
@@ -29,7 +28,7 @@ class TALKHEAD_OT_apply_performance(Operator):
         """Apply them."""
         from ..bake.performed_motion import apply_controls
 
-        head = performing_head(context)
+        head: Any = performing_head(context)
         try:
             written = apply_controls(head)
         except TalkHeadError as error:
@@ -51,7 +50,7 @@ class TALKHEAD_OT_reset_performance(Operator):
     @classmethod
     def poll(cls, context: Context) -> bool:
         """As for applying."""
-        return TALKHEAD_OT_apply_performance.poll.__func__(cls, context)  # type: ignore[attr-defined,no-any-return]
+        return TALKHEAD_OT_apply_performance.poll.__func__(cls, context)  # type: ignore[attr-defined]
 
     def execute(self, context: Context) -> set[str]:
         """Reset and apply them."""
