@@ -26,8 +26,8 @@ LARGEST_REMAINDER_M = 5e-5
 LIP_WEIGHT = 5.0
 GAP_WEIGHT = 100.0
 """Of the squared difference between the lips at each contact pair; a vertex counts 1: lips that touch shall touch."""
-_SWEEPS = 500
-_SETTLED = 1e-4
+_SWEEPS, _LARGEST_STEPS = 40, 200
+_SOLVED_FRAMES = 2_000
 _CHUNK_FRAMES = 64
 
 
@@ -117,19 +117,48 @@ def _one_curve(name: str) -> FloatArray:
 
 
 def _solve_bounded(metric: FloatArray, wanted: FloatArray) -> FloatArray:
-    """Minimise w' metric w / 2 - wanted' w for each row of `wanted` (T, C) within 0 <= w <= 1.
-
-    Coordinate descent: every step is the exact minimum along one curve, so that it converges from anywhere.
-    """
+    """Minimise w' metric w / 2 - wanted' w for each row of `wanted` (T, C) within 0 <= w <= 1."""
     weights = np.zeros_like(wanted)
-    diagonal = np.diag(metric)
-    for _ in range(_SWEEPS):
-        change = 0.0
-        for column, scale in enumerate(diagonal):
-            slope = wanted[:, column] - weights @ metric[:, column]
-            moved = np.clip(weights[:, column] + slope / scale, 0.0, 1.0)
-            change = max(change, float(np.abs(moved - weights[:, column]).max(initial=0.0)))
-            weights[:, column] = moved
-        if change < _SETTLED:
-            break
+    for start in range(0, len(wanted), _SOLVED_FRAMES):
+        part = slice(start, start + _SOLVED_FRAMES)
+        _descend(metric, wanted[part], weights[part])
+        _solve_active_sets(metric, wanted[part], weights[part])
     return weights
+
+
+def _descend(metric: FloatArray, wanted: FloatArray, weights: FloatArray) -> None:
+    """Come near by coordinate descent, in place: every step is the exact minimum along one curve."""
+    for _ in range(_SWEEPS):
+        for column, scale in enumerate(np.diag(metric)):
+            slope = wanted[:, column] - weights @ metric[:, column]
+            weights[:, column] = np.clip(weights[:, column] + slope / scale, 0.0, 1.0)
+
+
+def _solve_active_sets(metric: FloatArray, wanted: FloatArray, weights: FloatArray) -> None:
+    """Go on to the minimum itself, in place and for all rows at once, by the primal active-set method.
+
+    Curves at a limit are held; the others go towards their common minimum until one meets a limit and is held too.
+    Where none does, the held curve that most wants to leave its limit is let go; a row without one is at its minimum.
+    """
+    tolerance = 1e-9 * np.diag(metric)
+    is_free = (weights > 0.0) & (weights < 1.0)
+    rows = np.arange(len(weights))
+    for _ in range(_LARGEST_STEPS):
+        if not len(rows):
+            return
+        free, now = is_free[rows], weights[rows]
+        matrix = np.where(free[:, :, None] & free[:, None, :], metric, np.eye(len(metric)))
+        right = np.where(free, wanted[rows] - np.where(free, 0.0, now) @ metric, now)
+        change = np.linalg.solve(matrix, right[..., None])[..., 0] - now
+        room = np.where(change > 0.0, 1.0 - now, now)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shares = np.where(free & (change != 0.0), room / np.abs(change), np.inf)
+        share = np.minimum(1.0, shares.min(axis=1))
+        weights[rows] = np.clip(now + share[:, None] * change, 0.0, 1.0)
+        stopped = share < 1.0
+        is_free[rows[stopped], shares[stopped].argmin(axis=1)] = False
+        slope = wanted[rows] - weights[rows] @ metric
+        leaving = np.where(free, 0.0, np.where(weights[rows] <= 0.0, slope, -slope)) - tolerance
+        leaves = ~stopped & (leaving.max(axis=1) > 0.0)
+        is_free[rows[leaves], leaving[leaves].argmax(axis=1)] = True
+        rows = rows[stopped | leaves]
