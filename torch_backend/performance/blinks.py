@@ -20,7 +20,7 @@ from torch_backend.audio.prosody import ProsodyTrack
 from torch_backend.performance.curves import draw_lognormal
 from torch_backend.performance.phrasing import Phrasing
 
-MEAN_INTERVAL_SECONDS = 3.9
+MEAN_INTERVAL_SECONDS = 3.6
 """Between blinks, a double one counted once: with DOUBLE_SHARE, 17 a minute."""
 INTERVAL_SIGMA = 0.55
 SHORTEST_INTERVAL_SECONDS = 0.9
