@@ -107,6 +107,7 @@ def build_performed_motion(clip: MotionClip, residual: MotionBasis | None) -> Pe
     performance = Performance(
         clip.info.frame_rate, curves, rest, _lip_gaps(clip, arkit, extra), clip.head_rotation, clip.eye_rotations
     )
+    performance = decode_performance(encode_performance(performance))  # as controls find it later
     error = 0.0 if residual is None else residual.max_error_m
     return PerformedMotion(performance, names, shapes, columns, error)
 

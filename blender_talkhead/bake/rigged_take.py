@@ -73,8 +73,9 @@ def rest_rig(head: Any) -> None:
     rig = find_rig(head)
     if rig is None:
         return
-    if _keep_action(rig):
-        assign_action(rig, None)
+    if not _keep_action(rig):
+        return
+    assign_action(rig, None)
     for bone in rig.pose.bones:
         if bone.name in BONES:
             bone.rotation_quaternion = (1.0, 0.0, 0.0, 0.0)

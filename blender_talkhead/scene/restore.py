@@ -76,7 +76,7 @@ def _target_restorer(target: Any | None) -> Callable[[], None]:
     action_uid = None if action is None else action.session_uid
     cache = target.modifiers.get(MODIFIER_NAME)
     rig = find_rig(target)
-    rig_uids = None if rig is None else (rig.session_uid, rig.data.session_uid, _action_uid(rig))
+    rig_uids = None if rig is None else (rig.session_uid, rig.data.session_uid, _action_uid(rig), rig.data.name)
     stored_cache = None if cache is None else (cache.filepath, int(cache.frame_start))
 
     def restore() -> None:
@@ -93,7 +93,10 @@ def _target_restorer(target: Any | None) -> Callable[[], None]:
         else:
             bones, armature = _block("objects", rig_uids[0]), _block("armatures", rig_uids[1])
             bones.data = armature
-            assign_action(bones, _block("actions", rig_uids[2]))
+            armature.name = rig_uids[3]
+            armature.pop(REPLACED_PROPERTY, None)
+            if _action_uid(bones) != rig_uids[2]:
+                assign_action(bones, _block("actions", rig_uids[2]))
         if stored_cache is None:
             detach_cache(head)
         else:

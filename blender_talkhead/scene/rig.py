@@ -75,7 +75,9 @@ def create_rig(name: str, plan: RigPlan) -> Any:
     armature = wanted.armatures[0]
     armature.use_fake_user = False
     _place_bones(armature, plan)
-    return bpy.data.objects.new(name, armature)
+    rig = bpy.data.objects.new(name, armature)
+    rig.data = armature  # builds the pose: Blender crashes when an action is taken off an armature that has none yet
+    return rig
 
 
 def attach_rig(head: Any, rig: Any, plan: RigPlan) -> None:

@@ -81,8 +81,10 @@ def controls_change_the_take(folder: Path) -> None:
     bpy.context.view_layer.objects.active = head
     before = {name: curve_of(head, name) for name in ("jawOpen", SMILE, "mouthFrownLeft", "browInnerUp")}
     assert before["mouthFrownLeft"] is None, "what never moves has no curve"
+    scene.frame_set(START + 3)
     state = file_state()
     assert apply_controls(head) > 0
+    scene.frame_set(START + 3)
     assert file_state() == state, "neutral controls write what was baked"
     np.testing.assert_allclose(curve_of(head, "jawOpen"), before["jawOpen"], atol=1e-6)
     controls = head.talkhead_performance
