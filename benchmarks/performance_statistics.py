@@ -88,6 +88,7 @@ def measure_takes(takes: Sequence[Take]) -> dict[str, float]:
     seconds = sum(take.seconds for take in takes)
     blinks = [find_peaks(lids(take)) for take in takes]
     gaps = np.concatenate([np.diff(starts) for starts, _, _ in blinks] or [np.zeros(0)])
+    doubles = int((gaps < DOUBLE_SECONDS).sum())
     single = gaps[gaps >= DOUBLE_SECONDS]
     logs = np.log(single) if len(single) > 2 else np.array([0.0, 1.0])
     speeds = np.concatenate([head_speed(take.performance.head_rotation) for take in takes])
@@ -104,7 +105,7 @@ def measure_takes(takes: Sequence[Take]) -> dict[str, float]:
         "blink_interval_median_seconds": float(np.median(single)) if len(single) else 0.0,
         "blink_interval_log_deviation": float(logs.std()),
         "blink_interval_log_skew": float(np.mean((logs - logs.mean()) ** 3) / logs.std() ** 3),
-        "double_blinks_share": float((gaps < DOUBLE_SECONDS).mean()) if len(gaps) else 0.0,
+        "double_blinks_share": doubles / max(1, sum(len(starts) for starts, _, _ in blinks) - doubles),
         "blinks_at_phrase_ends_over_chance": phrase_end_ratio(takes, [starts for starts, _, _ in blinks]),
         "head_degrees_per_second_mean": float(speeds.mean()),
         "head_degrees_per_second_95": float(np.percentile(speeds, 95)),
@@ -130,9 +131,9 @@ def find_peaks(closure: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     durations, closings = [], []
     for peak in peaks:
         begin, end = peak, peak
-        while begin > 0 and 0.02 < closure[begin] and closure[begin - 1] < closure[begin]:
+        while begin > 0 and closure[begin] > 0.02 and closure[begin - 1] < closure[begin]:
             begin -= 1
-        while end < len(closure) - 1 and 0.02 < closure[end] and closure[end + 1] <= closure[end]:
+        while end < len(closure) - 1 and closure[end] > 0.02 and closure[end + 1] <= closure[end]:
             end += 1
         durations.append(max(times[end] - times[begin] - 1.0 / FRAME_RATE, 1.0 / FRAME_RATE))
         closings.append(max(times[peak] - times[begin] - 0.5 / FRAME_RATE, 0.5 / FRAME_RATE))

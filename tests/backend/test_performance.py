@@ -104,6 +104,13 @@ def test_phases_of_blinks_are_within_the_published_ranges():
         assert 0.2 <= sum(phases) <= 0.4 and blink.opening_seconds > 1.5 * blink.closing_seconds
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_no_blink_is_cut_off(seed: int):
+    prosody = talk(12.0)
+    blinks = plan_blinks(prosody, find_phrasing(prosody), seed)
+    assert blinks[0].start_seconds >= 0.0 and max(blink.end_seconds for blink in blinks) <= 12.0
+
+
 def test_half_the_rate_keeps_half_the_blinks_and_double_adds_as_many():
     prosody = talk(900.0)
     ranks = np.array([blink.rate for blink in plan_blinks(prosody, find_phrasing(prosody), 1)])

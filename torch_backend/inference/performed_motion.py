@@ -23,6 +23,8 @@ from torch_backend.models.mmtalker import FRAME_RATE, OFFSET_UNIT_METRES
 from torch_backend.performance.decomposition import MotionDecomposition
 from torch_backend.performance.perform import Performance, expand_upper_face, perform_recording
 
+_SHAPES_AT_ONCE = 13
+
 
 @dataclass(frozen=True)
 class PerformedTracks:
@@ -107,10 +109,12 @@ def find_decomposition(predictor: MMTalkerPredictor) -> MotionDecomposition | No
 
 def build_clip_blendshapes(predictor: MMTalkerPredictor, plan: MMTalkerPlan) -> FloatArray:
     """The 52 curves at the clip's vertices (52, V, 3), metres, with teeth, gums and tongue as the clip moves them."""
-    head = predictor.head
-    skin = head.blendshapes[:, : head.num_skin_vertices].transpose(1, 0, 2)
-    decoded = interpolate_points(predictor.decoded_points(plan), skin).transpose(1, 0, 2).astype(np.float32)
-    shapes = predictor.complete(decoded, plan)
+    head, points = predictor.head, predictor.decoded_points(plan)
+    parts = []
+    for start in range(0, len(ARKIT_BLENDSHAPES), _SHAPES_AT_ONCE):  # their three corners need three times the memory
+        skin = head.blendshapes[start : start + _SHAPES_AT_ONCE, : head.num_skin_vertices].transpose(1, 0, 2)
+        parts.append(predictor.complete(interpolate_points(points, skin).transpose(1, 0, 2).astype(np.float32), plan))
+    shapes = np.concatenate(parts)
     tongue = BLENDSHAPE_INDEX["tongueOut"]  # moves the tongue alone, which no chin tells
     shapes[tongue, len(plan.points) :] = plan.head.blendshapes[tongue, head.num_skin_vertices :]
     return shapes

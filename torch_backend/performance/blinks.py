@@ -35,6 +35,7 @@ CLOSING_SECONDS = (0.070, 0.100)
 CLOSED_SECONDS = (0.034, 0.055)
 """At least one frame at 30 per second, so that the shut lids are seen."""
 OPENING_SECONDS = (0.150, 0.230)
+LONGEST_BLINK_SECONDS = CLOSING_SECONDS[1] + CLOSED_SECONDS[1] + OPENING_SECONDS[1]
 SHALLOW_SHARE = 0.08
 SHALLOW_CLOSURE = (0.75, 0.92)
 
@@ -61,12 +62,12 @@ def plan_blinks(prosody: ProsodyTrack, phrasing: Phrasing, seed: int) -> tuple[B
     # Multiples of the golden ratio: whatever rate is asked for, the blinks that stay are spread evenly.
     ranks = (generator.uniform() + _GOLDEN * np.arange(1, len(natural) + 1)) % 1.0
     for index, (start, rank) in enumerate(zip(natural, ranks, strict=True)):
-        next_start = natural[index + 1] if index + 1 < len(natural) else np.inf
+        next_start = natural[index + 1] if index + 1 < len(natural) else phrasing.duration_seconds
         blinks.append(_draw_blink(start, float(rank), generator))
         twin = start + generator.uniform(*DOUBLE_DISTANCE_SECONDS)
         if generator.uniform() < DOUBLE_SHARE and next_start - twin > SHORTEST_INTERVAL_SECONDS:
             blinks.append(_draw_blink(max(twin, blinks[-1].end_seconds - 0.08), float(rank), generator))
-    borders = [-_EXTRA_DISTANCE_SECONDS, *(blink.start_seconds for blink in blinks), phrasing.duration_seconds]
+    borders = [0.0, *(blink.start_seconds for blink in blinks), phrasing.duration_seconds]
     extra = [
         float(start + generator.uniform(0.4, 0.6) * (stop - start))
         for start, stop in pairwise(borders)
@@ -88,6 +89,7 @@ def _draw_blink(start: float, rate: float, generator: np.random.Generator) -> Bl
 def _draw_starts(prosody: ProsodyTrack, phrasing: Phrasing, generator: np.random.Generator) -> list[float]:
     """Starts of blinks from the beginning of the recording to its end."""
     ends = np.array([end for _, end in phrasing.phrases])
+    last = phrasing.duration_seconds - LONGEST_BLINK_SECONDS
     starts: list[float] = []
     # The recording begins somewhere within an interval.
     previous = -generator.uniform() * MEAN_INTERVAL_SECONDS
@@ -95,7 +97,9 @@ def _draw_starts(prosody: ProsodyTrack, phrasing: Phrasing, generator: np.random
         interval = draw_lognormal(generator, MEAN_INTERVAL_SECONDS, INTERVAL_SIGMA)
         interval = float(np.clip(interval, SHORTEST_INTERVAL_SECONDS, LONGEST_INTERVAL_SECONDS))
         start = _place(previous, interval, ends, prosody, generator)
-        if start > phrasing.duration_seconds - 0.1:
+        if start > last:  # no recording ends with shut lids
+            if start < phrasing.duration_seconds and last - max(previous, 0.0) >= SHORTEST_INTERVAL_SECONDS:
+                starts.append(last)
             return starts
         if start > 0.0:
             starts.append(start)
