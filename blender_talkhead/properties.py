@@ -159,10 +159,8 @@ class TalkHeadPerformance(PropertyGroup):
     )
     blink_rate: FloatProperty(
         name="Blinks",
-        description="How many of the blinks there are: 0 none, 1 as animated, 3 three times as many",
-        default=1.0,
-        min=0.0,
-        max=3.0,
+        description="How many of the blinks there are: 0 none, 1 as animated, 2 twice as many",
+        **_STRENGTH,
     )
     smoothing: FloatProperty(
         name="Smoothing",

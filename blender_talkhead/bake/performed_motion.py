@@ -105,7 +105,13 @@ def build_performed_motion(clip: MotionClip, residual: MotionBasis | None) -> Pe
         columns.append(len(ARKIT_BLENDSHAPES) + index)
         shapes.append(shape)
     performance = Performance(
-        clip.info.frame_rate, curves, rest, _lip_gaps(clip, arkit, extra), clip.head_rotation, clip.eye_rotations
+        clip.info.frame_rate,
+        curves,
+        rest,
+        _lip_gaps(clip, arkit, extra),
+        clip.head_rotation,
+        clip.eye_rotations,
+        clip.performance.blinks,
     )
     performance = decode_performance(encode_performance(performance))  # as controls find it later
     error = 0.0 if residual is None else residual.max_error_m

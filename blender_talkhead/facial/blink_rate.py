@@ -1,4 +1,4 @@
-"""Fewer or more blinks in a curve of the lids."""
+"""Fewer or more blinks in a curve of the lids whose events are not known."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_RATE = 3.0
+MAX_RATE = 2.0
 """Largest factor on the number of blinks."""
 _CLOSING_SECONDS, _CLOSED_SECONDS, _OPENING_SECONDS = 0.080, 0.040, 0.150
 _LEAST_PEAK = 0.4
@@ -79,14 +79,12 @@ def _rank(number: int) -> float:
 
 
 def _free_places(events: list[BlinkEvent], num_frames: int, frame_rate: float) -> list[int]:
-    """Frames of blinks that could be added: two in every stretch between two blinks that has room."""
+    """Frames of blinks that could be added: one in the middle of each stretch between two that has room."""
     borders = [0, *(event.peak for event in events), num_frames - 1]
     places: list[int] = []
     for start, stop in itertools.pairwise(borders):
-        for parts in (3, 2):
-            if (stop - start) / parts >= _LEAST_DISTANCE_SECONDS * frame_rate:
-                places += [round(start + (stop - start) * part / parts) for part in range(1, parts)]
-                break
+        if (stop - start) / 2 >= _LEAST_DISTANCE_SECONDS * frame_rate:
+            places.append(round((start + stop) / 2))
     return places
 
 

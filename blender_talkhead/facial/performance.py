@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from .blendshapes import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX
 from .blink_rate import MAX_RATE, thin_out_blinks
+from .blinks import compute_blink_curve, decode_blinks
 from .expressions import (
     BLINK,
     EXPRESSIONS,
@@ -64,6 +65,9 @@ class Performance:
     """(T, 4) quaternions relative to rest, w first, backend axes."""
     eye_rotations: FloatArray | None = None
     """(T, 2, 4) of the left and right eye, relative to the head."""
+    blinks: FloatArray | None = None
+    """(N, 6) rows of BLINK_COLUMNS that the lids' curves are made of, with those that a higher rate adds; None where
+    the curves alone are known."""
 
     @property
     def num_frames(self) -> int:
@@ -82,7 +86,7 @@ class Controls:
     upper_face_strength: FloatArray
     """Factor on brows, cheeks, nose and squints; 0..2."""
     blink_rate: FloatArray
-    """Factor on the number of blinks, 0..3."""
+    """Factor on the number of blinks, 0..2."""
     head_motion: FloatArray
     """Factor on the head's rotation, 0..2."""
     gaze: FloatArray
@@ -130,7 +134,7 @@ def compose_performance(performance: Performance, controls: Controls) -> Compose
     gaze = np.clip(controls.gaze, 0.0, MAX_STRENGTH)
     weights[:, LOOK] *= gaze[:, None]
     rates = np.clip(controls.blink_rate, 0.0, MAX_RATE)
-    weights[:, BLINK] = thin_out_blinks(weights[:, BLINK], rates, performance.frame_rate)
+    weights[:, BLINK] = _blinking(performance, weights[:, BLINK], rates)
     weights = np.clip(weights, 0.0, 1.0)
     residual = residual * strength[:, None]
     weights = _with_expressions(performance, controls.expressions, weights, residual, shut)
@@ -186,6 +190,18 @@ def _smoothed(performance: Performance, smoothing: FloatArray, shut: FloatArray)
     result[:, BLINK] = original[:, BLINK]
     count = len(ARKIT_BLENDSHAPES)
     return result[:, :count].copy(), result[:, count:].copy()
+
+
+def _blinking(performance: Performance, lids: FloatArray, rates: FloatArray) -> FloatArray:
+    """The curves of both lids (T, 2) at other blink rates."""
+    if (rates == 1.0).all():
+        return lids
+    if performance.blinks is None:
+        return thin_out_blinks(lids, rates, performance.frame_rate).astype(np.float32)
+    blinks, times = decode_blinks(performance.blinks), np.arange(len(lids)) / performance.frame_rate
+    natural, wanted = (compute_blink_curve(blinks, times, rate) for rate in (1.0, rates.astype(np.float64)))
+    beside = np.where(natural[:, None] > 0.0, 0.0, lids)
+    return np.maximum(beside, np.where((wanted == natural)[:, None], lids, wanted[:, None])).astype(np.float32)
 
 
 def _with_expressions(

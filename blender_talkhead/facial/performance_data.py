@@ -15,6 +15,8 @@ from .performance import FloatArray, Performance
 _MAGIC = b"THP1"
 _STEPS = 65535
 _HALF = 32767
+_PLAIN = ("lip_gaps", "blinks")
+"""Arrays stored as they are."""
 
 
 def encode_performance(performance: Performance) -> bytes:
@@ -27,6 +29,8 @@ def encode_performance(performance: Performance) -> bytes:
         ("residual", _differences(np.round(np.clip(performance.residual, 0, 1) * _STEPS))),
         ("lip_gaps", np.ascontiguousarray(performance.lip_gaps, "<f4")),
     ]
+    if performance.blinks is not None:
+        arrays.append(("blinks", np.ascontiguousarray(performance.blinks, "<f4")))
     for name in ("head_rotation", "eye_rotations"):
         rotation = getattr(performance, name)
         if rotation is not None:
@@ -55,7 +59,7 @@ def decode_performance(data: bytes) -> Performance:
         fields: dict[str, Any] = {"frame_rate": float(header["frame_rate"])}
         start = 0
         for name, shape in header["arrays"]:
-            kind = np.dtype("<f4" if name == "lip_gaps" else "<u2")
+            kind = np.dtype("<f4" if name in _PLAIN else "<u2")
             count = int(np.prod(shape))
             array = np.frombuffer(body, kind, count, start).reshape(shape)
             start += count * kind.itemsize
@@ -71,7 +75,7 @@ def _differences(values: NDArray[np.floating]) -> NDArray[np.uint16]:
 
 
 def _restore(name: str, array: NDArray[Any]) -> FloatArray:
-    if name == "lip_gaps":
+    if name in _PLAIN:
         return array.astype(np.float32)
     steps = np.cumsum(array, axis=0, dtype=np.uint16).astype(np.float32)
     return steps / np.float32(_STEPS) if name in ("weights", "residual") else (steps - _HALF) / np.float32(_HALF)
