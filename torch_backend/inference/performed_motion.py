@@ -98,8 +98,8 @@ class PerformedMotion:
 
 def find_decomposition(predictor: MMTalkerPredictor) -> MotionDecomposition | None:
     """The map from the model's motion to curves; None where predictions are not projected, or on another space."""
-    space = predictor.model.motion_space
-    if not predictor.project_motion or space is None:
+    space = predictor.model.motion_space if predictor.project_motion else None
+    if space is None:
         return None
     try:
         return MotionDecomposition(predictor.head, space.shapes.cpu().numpy() * OFFSET_UNIT_METRES)
