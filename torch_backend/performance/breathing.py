@@ -33,7 +33,7 @@ def plan_breaths(phrasing: Phrasing, seed: int) -> NDArray[np.float64]:
     for start, end in [*phrasing.phrases, (phrasing.duration_seconds + REST_BREATH_SECONDS,) * 2]:
         _breathe_at_rest(knots, start, generator)
         pause = start - knots[-1][0]
-        since_full = start - max((time for time, filling in knots if filling > 0.5), default=-np.inf)
+        since_full = start - next((time for time, filling in reversed(knots) if filling > 0.5), -np.inf)
         if pause >= SHORTEST_BREATHING_PAUSE_SECONDS and since_full >= SHORTEST_BREATH_SECONDS:
             begin = start - min(SPEECH_INHALATION_SECONDS, 0.8 * pause)
             knots += [(begin, knots[-1][1]), (start, 1.0)]

@@ -70,7 +70,9 @@ def plan_gaze(phrasing: Phrasing, blinks: tuple[Blink, ...], seed: int) -> tuple
     position = np.zeros(2)
     time = generator.uniform(0.1, FIXATION_MEAN_SECONDS)
     while time < phrasing.duration_seconds:
-        away = next((spell for spell in aversions if spell[0] <= time < spell[1]), None)
+        while aversions and aversions[0][1] <= time:
+            aversions.pop(0)
+        away = aversions[0] if aversions and aversions[0][0] <= time else None
         if away is None:
             target = generator.standard_normal(2) * np.array(FACE_SPREAD_DEGREES)
         else:
@@ -100,7 +102,8 @@ def _next_time(
     """The end of this fixation, or an earlier border of a look away."""
     fixation = draw_lognormal(generator, FIXATION_MEAN_SECONDS, FIXATION_SIGMA)
     following = time + max(fixation, SHORTEST_FIXATION_SECONDS)
-    borders = [border for spell in aversions for border in spell[:2] if border > time + SHORTEST_FIXATION_SECONDS]
+    coming = aversions[:2]  # those that have ended are gone
+    borders = [border for spell in coming for border in spell[:2] if border > time + SHORTEST_FIXATION_SECONDS]
     return min([following, *borders])
 
 
@@ -120,7 +123,7 @@ def _plan_aversions(
         speaking = phrasing.is_speech(begin + 0.15)
         toward, away = SPEAKER_SPELLS_SECONDS if speaking else LISTENER_SPELLS_SECONDS
         end = begin + max(draw_lognormal(generator, away, _SPELL_SIGMA), 2 * SHORTEST_FIXATION_SECONDS)
-        closing = [stop for _, stop in phrasing.passages if begin + SHORTEST_FIXATION_SECONDS < stop < end]
+        closing = [stop for stop in phrasing.passage_ends(begin, end) if begin + SHORTEST_FIXATION_SECONDS < stop]
         end = min([end, *closing])  # speakers look back as they end
         if not spells or begin > spells[-1][1] + 0.3:
             spells.append((begin, end, _draw_direction(generator)))

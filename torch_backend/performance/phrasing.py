@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -43,7 +44,14 @@ class Phrasing:
 
     def is_speech(self, seconds: float) -> bool:
         """Whether a moment lies in a passage."""
-        return any(start <= seconds <= end for start, end in self.passages)
+        index = bisect_right(self.passages, (seconds, np.inf)) - 1
+        return index >= 0 and seconds <= self.passages[index][1]
+
+    def passage_ends(self, after: float, before: float) -> list[float]:
+        """Ends of passages between two moments."""
+        first = max(0, bisect_right(self.passages, (after, np.inf)) - 1)
+        last = bisect_right(self.passages, (before, np.inf))
+        return [end for _, end in self.passages[first:last] if after < end < before]
 
     def activity(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
         """(T,) 0..1: 1 in passages, 0 from SETTLING_SECONDS after them to as long before the next."""
