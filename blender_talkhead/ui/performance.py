@@ -61,7 +61,7 @@ def draw_performance(layout: Any, context: Any) -> None:
     if rig is not None:
         row = layout.row()
         row.use_property_decorate = False
-        row.prop(rig, "show_viewport", text="Head and Eyes Turn")
+        row.prop(rig, "show_viewport", text="Bones")
     if not keyed:
         draw_text(layout, context, "The face is stored as it is; store it as shape keys to control it", icon="INFO")
     row = layout.row(align=True)
