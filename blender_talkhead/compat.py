@@ -55,6 +55,28 @@ def ensure_fcurves(data_block: Any, action: Any) -> Any:
     return strip.channelbag(animation.action_slot, ensure=True).fcurves
 
 
+def assign_action_and_slot(data_block: Any, action: Any | None) -> None:
+    """Assign an action, and its first slot where actions have slots (see `ensure_fcurves`)."""
+    animation = data_block.animation_data or data_block.animation_data_create()
+    animation.action = action
+    if action is not None and hasattr(action, "slots") and animation.action_slot is None and len(action.slots):
+        animation.action_slot = action.slots[0]
+
+
+def action_fcurves(data_block: Any) -> Any:
+    """Return the F-Curves that a data-block's action moves it with, as a collection; empty without any (see above)."""
+    animation = data_block.animation_data
+    if animation is None or animation.action is None:
+        return ()
+    action = animation.action
+    if not hasattr(action, "slots"):
+        return action.fcurves
+    slot = animation.action_slot
+    strips = [strip for layer in action.layers for strip in layer.strips]
+    bags = [] if slot is None else [strip.channelbag(slot) for strip in strips]
+    return next((bag.fcurves for bag in bags if bag is not None), ())
+
+
 def sequencer_strips(scene: Any) -> Any:
     """Return the scene's strips as a collection that new ones are made in (`sequences` until 4.4 is the oldest)."""
     editor = scene.sequence_editor_create()

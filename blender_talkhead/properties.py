@@ -55,6 +55,17 @@ IDENTITIES = (
 )
 
 
+EXPRESSION_ITEMS = (
+    ("neutral", "Neutral", "As the speech was animated", 0),
+    ("happy", "Happy", "A smile that reaches the eyes", 1),
+    ("sad", "Sad", "Inner brows up, corners of the mouth down", 2),
+    ("angry", "Angry", "Brows down, narrow eyes, pressed lips", 3),
+    ("surprised", "Surprised", "Brows up, wide eyes, mouth ajar between words", 4),
+)
+"""In the order of facial.expressions.EXPRESSIONS, so that keyframes mean the same."""
+_STRENGTH: dict[str, Any] = {"default": 1.0, "min": 0.0, "max": 2.0, "subtype": "FACTOR"}
+
+
 def _search_sound_strips(settings: Any, context: Context, edit_text: str) -> Iterator[str]:
     del context
     wanted = edit_text.lower()
@@ -126,6 +137,43 @@ class TalkHeadSettings(PropertyGroup):
     )
 
 
+class TalkHeadPerformance(PropertyGroup):
+    """How a head performs its take (`Object.talkhead_performance`); each control may have keyframes."""
+
+    expression: EnumProperty(
+        name="Expression",
+        description="Mood under the speech; where it changes, one becomes the other within half a second",
+        items=EXPRESSION_ITEMS,
+    )
+    expression_strength: FloatProperty(
+        name="Strength", description="How strong the expression is", default=1.0, min=0.0, max=1.0, subtype="FACTOR"
+    )
+    mouth_strength: FloatProperty(
+        name="Mouth",
+        description="How far speech moves the mouth and the jaw; lips that meet in speech still meet",
+        **_STRENGTH,
+    )
+    jaw_strength: FloatProperty(name="Jaw", description="How far the jaw opens, beside the mouth", **_STRENGTH)
+    upper_face_strength: FloatProperty(
+        name="Upper Face", description="How far brows, cheeks and nose move", **_STRENGTH
+    )
+    blink_rate: FloatProperty(
+        name="Blinks",
+        description="How many of the blinks there are: 0 none, 1 as animated, 2 twice as many",
+        **_STRENGTH,
+    )
+    smoothing: FloatProperty(
+        name="Smoothing",
+        description="Slows the face down; blinks and lips that meet stay as they are",
+        default=0.0,
+        min=0.0,
+        max=1.0,
+        subtype="FACTOR",
+    )
+    head_motion: FloatProperty(name="Head", description="How far the head turns", **_STRENGTH)
+    gaze: FloatProperty(name="Gaze", description="How far the eyes turn, and the lids with them", **_STRENGTH)
+
+
 class TalkHeadStatus(PropertyGroup):
     """The state of this run of Blender, for scripts and tests: computed when read, never saved."""
 
@@ -175,4 +223,4 @@ def _seconds_left() -> float:
     return -1.0 if left is None else float(left)
 
 
-CLASSES: tuple[type, ...] = (TalkHeadSettings, TalkHeadStatus)
+CLASSES: tuple[type, ...] = (TalkHeadSettings, TalkHeadPerformance, TalkHeadStatus)

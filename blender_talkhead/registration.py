@@ -10,7 +10,7 @@ from typing import Any
 import bpy
 
 from . import compat, preferences, properties
-from .operators import animate, backend, choices, takes
+from .operators import animate, backend, choices, performance, takes
 from .session import session
 from .ui import folder_size, panels, recording
 from .ui import takes as takes_list
@@ -24,10 +24,16 @@ CLASSES: tuple[type, ...] = (
     *backend.CLASSES,
     *choices.CLASSES,
     *takes.CLASSES,
+    *performance.CLASSES,
     *panels.CLASSES,
 )
 """In the order of registration; taken down in reverse."""
 
+_POINTERS = (
+    (bpy.types.WindowManager, "talkhead"),
+    (bpy.types.Object, "talkhead_performance"),
+    (bpy.types.Scene, "talkhead"),
+)
 _commands: list[Any] = []
 
 
@@ -42,6 +48,9 @@ def register(package: str) -> None:
         bpy.utils.register_class(registered)
     bpy.types.Scene.talkhead = bpy.props.PointerProperty(
         name="TalkHead", description="Settings of Animate from Audio", type=properties.TalkHeadSettings
+    )
+    bpy.types.Object.talkhead_performance = bpy.props.PointerProperty(
+        name="TalkHead Performance", description="How this head performs", type=properties.TalkHeadPerformance
     )
     bpy.types.WindowManager.talkhead = bpy.props.PointerProperty(
         name="TalkHead", description="State of Animate from Audio", type=properties.TalkHeadStatus
@@ -62,9 +71,9 @@ def unregister(package: str) -> None:
     animate.end_animation()
     backend.end_background_work()
     animate.unregister_handlers()
-    for owner in (bpy.types.WindowManager, bpy.types.Scene):
-        if hasattr(owner, "talkhead"):
-            del owner.talkhead
+    for owner, name in _POINTERS:
+        if hasattr(owner, name):
+            delattr(owner, name)
     for registered in reversed(CLASSES):
         try:
             bpy.utils.unregister_class(registered)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from blender_talkhead.contract.clip_performance import ClipPerformance
 from blender_talkhead.contract.motion_clip import ClipTemplate, MotionClipWriter
 from blender_talkhead.contract.result import ResultInfo
+from blender_talkhead.facial.blendshapes import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX
 
 REGIONS = (
     "lips",
@@ -90,6 +92,60 @@ def make_offsets(template: ClipTemplate, num_frames: int, frame_rate: float = 30
     return offsets.astype(np.float32)
 
 
+def make_blendshapes(template: ClipTemplate) -> np.ndarray:
+    """(52, V, 3) metres: a jaw, lips that mouthClose seals again, corners; a bump of its own for each other."""
+    rest = template.template_vertices.astype(np.float64)
+    x, y = rest[:, 0], rest[:, 1]
+    places = np.linspace(0, 2 * np.pi, len(ARKIT_BLENDSHAPES), endpoint=False)
+    shapes = np.zeros((len(ARKIT_BLENDSHAPES), len(rest), 3))
+    for index, angle in enumerate(places):  # away from the mouth
+        centre = (0.06 * np.cos(angle), 0.03 + 0.05 * np.sin(angle))
+        shapes[index, :, 2] = 0.004 * np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / 0.008**2)
+    below = np.clip((-0.04 - y) / 0.03, 0, 1) + (np.abs(y + 0.045) < 0.006)
+    shapes[BLENDSHAPE_INDEX["jawOpen"]] = below[:, None] * np.array([0, -0.02, -0.005])
+    lips = np.zeros(len(rest))
+    lips[template.regions["lips_inner_lower"]] = 1.0
+    shapes[BLENDSHAPE_INDEX["mouthClose"]] = -lips[:, None] * shapes[BLENDSHAPE_INDEX["jawOpen"]]
+    for side, sign in (("Left", 1), ("Right", -1)):
+        corner = np.exp(-(((sign * x - 0.028) / 0.01) ** 2) - ((y + 0.04) / 0.015) ** 2)
+        shapes[BLENDSHAPE_INDEX["mouthSmile" + side], :, 0] = sign * 0.008 * corner
+        shapes[BLENDSHAPE_INDEX["mouthFrown" + side], :, 1] = -0.006 * corner
+    shapes[BLENDSHAPE_INDEX["eyeLookInLeft"]] = 0.0
+    return shapes.astype(np.float32)
+
+
+def make_curves(num_frames: int, frame_rate: float = 30.0) -> np.ndarray:
+    """(T, 52) speech-like: a jaw that lips close on at times, a smile, brows, blinks."""
+    seconds = np.arange(num_frames) / frame_rate
+    curves = np.zeros((num_frames, len(ARKIT_BLENDSHAPES)))
+    jaw = 0.4 + 0.3 * np.sin(2 * np.pi * 2.3 * seconds)
+    closing = np.clip(1.5 - np.abs((seconds % 0.7) - 0.35) / 0.04, 0, 1)
+    curves[:, BLENDSHAPE_INDEX["jawOpen"]] = jaw
+    curves[:, BLENDSHAPE_INDEX["mouthClose"]] = closing * jaw
+    curves[:, BLENDSHAPE_INDEX["browInnerUp"]] = 0.3 + 0.3 * np.sin(2 * np.pi * 0.4 * seconds)
+    blink = np.clip(1.5 - np.abs((seconds % 1.6) - 0.8) / 0.08, 0, 1)
+    for side in ("Left", "Right"):
+        curves[:, BLENDSHAPE_INDEX["mouthSmile" + side]] = 0.25 + 0.25 * np.sin(2 * np.pi * 1.3 * seconds)
+        curves[:, BLENDSHAPE_INDEX["eyeBlink" + side]] = blink
+    return curves.astype(np.float32)
+
+
+def make_rotations(num_frames: int, frame_rate: float = 30.0) -> tuple[np.ndarray, np.ndarray]:
+    """Head (T, 4) that nods up to 0.1 rad about x, eyes (T, 2, 4) that turn up to 0.2 rad about y."""
+    seconds = np.arange(num_frames) / frame_rate
+    nod, look = 0.05 * np.sin(2 * np.pi * 0.5 * seconds), 0.1 * np.sign(np.sin(2 * np.pi * 0.9 * seconds + 0.1))
+    zeros = np.zeros(num_frames)
+    head = np.stack([np.cos(nod), np.sin(nod), zeros, zeros], axis=1)
+    eye = np.stack([np.cos(look), zeros, np.sin(look), zeros], axis=1)
+    return head.astype(np.float32), np.stack([eye, eye], axis=1).astype(np.float32)
+
+
+def make_performance(template: ClipTemplate) -> ClipPerformance:
+    """The performance of a made-up clip, without blinks to choose from."""
+    pivots = {"head": (0.0, -0.02, -0.02), "eye_left": (0.03, 0.04, 0.03), "eye_right": (-0.03, 0.04, 0.03)}
+    return ClipPerformance(make_blendshapes(template), np.zeros((0, 6), np.float32), pivots, 0.001, 0.0001)
+
+
 def write_synthetic_clip(
     folder: Path,
     num_frames: int = 40,
@@ -97,8 +153,12 @@ def write_synthetic_clip(
     seed: int = 0,
     info: dict[str, object] | None = None,
     texture: bytes | None = None,
+    performed: bool = False,
 ) -> Path:
-    """Write a motion clip folder; `info` overrides fields of its `ResultInfo`."""
+    """Write a motion clip folder; `info` overrides fields of its `ResultInfo`.
+
+    With `performed` it holds curves, rotations and blendshapes, and its motion is that of the curves and a little more.
+    """
     template = make_template(columns)
     if texture is not None:
         template = ClipTemplate(**{**template.__dict__, "skin_texture_png": texture})
@@ -120,5 +180,12 @@ def write_synthetic_clip(
     with MotionClipWriter(Path(folder), result, template) as writer:
         for first in range(0, num_frames, chunk):
             stop = min(first + chunk, num_frames)
-            writer.append(make_offsets(template, stop, result.frame_rate, seed)[first:])
-        return writer.commit()
+            offsets = make_offsets(template, stop, result.frame_rate, seed)[first:]
+            if performed:
+                moved = np.tensordot(make_curves(stop)[first:], make_blendshapes(template), axes=1)
+                offsets = (0.02 * offsets + moved).astype(np.float32)
+            writer.append(offsets)
+        if not performed:
+            return writer.commit()
+        writer.write_performance(make_performance(template))
+        return writer.commit(make_curves(num_frames), *make_rotations(num_frames))

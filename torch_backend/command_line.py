@@ -203,6 +203,12 @@ def _add_animate_options(parser: argparse.ArgumentParser) -> None:
         dest="project_motion",
         help="the network's own output, not projected on the space of its training motion",
     )
+    add(
+        "--performance",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="natural blinks, brows, gaze, head motion and breathing; without, the network's motion alone",
+    )
     _add_machine_options(parser)
 
 

@@ -19,6 +19,7 @@ from blender_talkhead.contract.errors import BackendError, BadInputError, Output
 from blender_talkhead.contract.jobs import AnimateJob
 from blender_talkhead.contract.motion_clip import KIND, ClipTemplate, FloatArray, MotionClipWriter
 from blender_talkhead.contract.result import RESULT_FILE, ResultInfo
+from blender_talkhead.facial.blendshapes import ARKIT_BLENDSHAPES
 from torch_backend.emitter import Emitter
 from torch_backend.info import import_torch, read_version, resolve_device
 from torch_backend.jobs import CorpusJob, EvaluateJob, TrainJob
@@ -28,6 +29,7 @@ from torch_backend.unfinished import unfinished_folder
 if TYPE_CHECKING:
     from torch_backend.audio.loading import DecodedAudio
     from torch_backend.inference.mmtalker import MMTalkerPlan, MMTalkerPredictor
+    from torch_backend.inference.performed_motion import PerformedTracks
 
 logger = logging.getLogger(__name__)
 
@@ -236,7 +238,9 @@ def _write_clip(
     """Animate straight into the result folder, which appears under its name only when it is complete."""
     num_frames = predictor.count_frames(len(audio.samples))
     wants_basis = job.basis_error_limit_mm is not None
-    _require_room(job.output, num_frames, plan, _EXPECTED_SHAPES if wants_basis else 0)
+    num_shapes = min(_EXPECTED_SHAPES, num_frames) if wants_basis else 0
+    num_shapes += len(ARKIT_BLENDSHAPES) if job.performance else 0
+    _require_room(job.output, num_frames, plan, num_shapes)
     animated = _end_of_animating(plan) if wants_basis else _FITTED
     info = ResultInfo(
         kind=KIND,
@@ -252,13 +256,38 @@ def _write_clip(
     )
     report = emitter.phase("animating", _LOADED, animated)
     with MotionClipWriter(job.output, info, plan) as writer, unfinished_folder(writer.partial_folder):
-        for _, vertex_offsets in predictor.animate(audio.samples, plan, report):
-            writer.append(vertex_offsets)
+        tracks = _append_frames(job, predictor, plan, audio, writer, report)
         if job.basis_error_limit_mm is not None:
             report = emitter.phase("fitting shapes", animated, _FITTED)
             _fit_basis(job.basis_error_limit_mm, writer, plan.template_vertices, emitter, report)
         emitter.phase("writing", _FITTED, 1.0)
-        writer.commit()
+        if tracks is None:
+            writer.commit()
+            return
+        if tracks.performance is not None:
+            writer.write_performance(tracks.performance)
+        writer.commit(tracks.blendshape_weights, tracks.head_rotation, tracks.eye_rotations)
+
+
+def _append_frames(
+    job: AnimateJob,
+    predictor: MMTalkerPredictor,
+    plan: MMTalkerPlan,
+    audio: DecodedAudio,
+    writer: MotionClipWriter,
+    report: Callable[[float], None],
+) -> PerformedTracks | None:
+    """Animate all frames; returns what goes with them, None without a performance."""
+    if not job.performance:
+        for _, vertex_offsets in predictor.animate(audio.samples, plan, report):
+            writer.append(vertex_offsets)
+        return None
+    from torch_backend.inference.performed_motion import PerformedMotion
+
+    motion = PerformedMotion(predictor, plan, audio.samples, job.seed)
+    for _, vertex_offsets in motion.animate(report):
+        writer.append(vertex_offsets)
+    return motion.tracks()
 
 
 def _end_of_animating(template: ClipTemplate) -> float:
@@ -305,6 +334,7 @@ def _describe_options(job: AnimateJob, predictor: MMTalkerPredictor) -> dict[str
         "device": str(predictor.model.device),
         "precision": predictor.precision,
         "project_motion": predictor.project_motion,
+        "performance": job.performance,
         "threads": torch.get_num_threads(),
         "encoder": predictor.encoder.name,
         "scene_frame_rate": job.scene_frame_rate,
@@ -380,7 +410,7 @@ def _existing_ancestor(path: Path) -> Path:
 
 def _require_room(output: Path, num_frames: int, template: ClipTemplate, num_shapes: int) -> None:
     num_vertices = len(template.template_vertices)
-    rows = num_frames + min(num_shapes, num_frames)
+    rows = num_frames + num_shapes
     needed = rows * num_vertices * _BYTES_PER_VERTEX_FRAME + _TEMPLATE_BYTES + _HEADROOM_BYTES
     try:
         total, _, free = shutil.disk_usage(_existing_ancestor(output))

@@ -11,6 +11,7 @@ from ..scene.mesh import shape_keys_of
 from ..scene.timeline import remove_strips, strips_of_head
 from .mesh_cache import cache_path, detach_cache
 from .provenance import is_own_object, read_provenance, take_action
+from .rigged_take import rig_blocks
 from .shape_keys import remove_own_keys
 
 
@@ -43,10 +44,11 @@ def remove_head(head: Any) -> None:
     actions = [action for action in bpy.data.actions if _belongs_to(action, name)]
     materials = {material.name for material in head.data.materials if material is not None}
     images = {image.name for image in bpy.data.images if image.users > 0}
+    rig = rig_blocks(head)
     if is_own:
         gone = [head, *([head.data] if head.data.users == 1 else [])]
         meshes += gone[1:]
-        bpy.data.batch_remove([*gone[:1], *meshes, *shape_keys_of(meshes), *actions])
+        bpy.data.batch_remove([*gone[:1], *meshes, *shape_keys_of(meshes), *actions, *rig])
         bpy.data.batch_remove([item for item in bpy.data.materials if item.name in materials and item.users == 0])
         bpy.data.batch_remove([item for item in bpy.data.images if item.name in images and item.users == 0])
     else:

@@ -12,12 +12,16 @@ from numpy.typing import NDArray
 
 from ..compat import clear_shape_keys
 from ..facial.motion_basis import MotionBasis
+from ..facial.performance import ComposedPerformance
 from ..scene.actions import new_action, write_fcurve
+from .performed_motion import PerformedMotion, curve_values, write_key_curve
 from .scene_frames import STEP_BYTES, SceneFrames, split_positions
 
 BASIS_KEY = "Basis"
 _BASIS_NAME = "Speech {:03d}"
 _FRAME_NAME = "Frame {:06d}"
+_OWN_LIST = "talkhead_keys"
+"""Custom property of a mesh's shape keys: names of those that TalkHead made, one a line, beside the patterns above."""
 _OWN_NAMES = re.compile(r"(Speech \d{3,}|Frame \d{6,})(\.\d{3})?")
 
 
@@ -57,6 +61,44 @@ def basis_key_steps(
         write_fcurve(fcurves, path, scene_frames, weights[:, column])
         yield (column + 1) / len(basis.shapes)
     return action
+
+
+def performed_key_steps(
+    carrier: Any,
+    motion: PerformedMotion,
+    composed: ComposedPerformance,
+    rest: NDArray[np.float32],
+    positions: NDArray[np.float64],
+    start: int,
+) -> Generator[float, None, tuple[Any, dict[str, int]]]:
+    """Put a motion with a performance on an object: a shape key for each of its shapes, a curve for those that move.
+
+    Yields the done fraction, 0..1.
+
+    Args:
+        carrier: the object whose mesh gets the keys.
+        motion: shapes and which curve moves each.
+        composed: the curves, under the controls.
+        rest: (V, 3) rest positions, Blender's axes.
+        positions: (N,) fractional clip frame of each scene frame.
+        start: scene frame at which the clip begins.
+
+    Returns:
+        The new Action, assigned to the mesh's shape keys; and the column of each key by its name.
+    """
+    keys = _ensure_basis_key(carrier)
+    keys.use_relative = True
+    scene_frames = start + np.arange(len(positions), dtype=np.float64)
+    action, fcurves = new_action(keys, f"{carrier.name} speech")
+    columns = {}
+    for number, (name, shape, column) in enumerate(zip(motion.names, motion.shapes, motion.columns, strict=True)):
+        key = carrier.shape_key_add(name=name, from_mix=False)
+        key.points.foreach_set("co", (rest + shape).astype(np.float32).reshape(-1))
+        write_key_curve(fcurves, key, scene_frames, curve_values(composed, column, positions))
+        columns[key.name] = column
+        yield (number + 1) / len(motion.names)
+    keys[_OWN_LIST] = "\n".join(columns)
+    return action, columns
 
 
 def frame_key_steps(
@@ -103,8 +145,7 @@ def foreign_keys(mesh: Any) -> list[str]:
     """Return the names of the shape keys that TalkHead did not make, the basis apart."""
     if mesh.shape_keys is None:
         return []
-    names = [key.name for key in mesh.shape_keys.key_blocks[1:]]
-    return [name for name in names if not _OWN_NAMES.fullmatch(name)]
+    return [key.name for key in mesh.shape_keys.key_blocks[1:] if not _is_own(mesh.shape_keys, key.name)]
 
 
 def remove_own_keys(carrier: Any) -> None:
@@ -115,9 +156,15 @@ def remove_own_keys(carrier: Any) -> None:
     if not foreign_keys(carrier.data):
         clear_shape_keys(carrier)
         return
-    for key in reversed([key for key in keys.key_blocks[1:] if _OWN_NAMES.fullmatch(key.name)]):
+    for key in reversed([key for key in keys.key_blocks[1:] if _is_own(keys, key.name)]):
         carrier.shape_key_remove(key)
+    keys.pop(_OWN_LIST, None)
     keys.use_relative = True
+
+
+def _is_own(keys: Any, name: str) -> bool:
+    listed = keys.get(_OWN_LIST)
+    return bool(_OWN_NAMES.fullmatch(name)) or (isinstance(listed, str) and name in listed.splitlines())
 
 
 def _ensure_basis_key(carrier: Any) -> Any:

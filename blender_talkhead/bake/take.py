@@ -22,6 +22,7 @@ from ..compat import clear_shape_keys
 from ..contract.errors import BadInputError, CancelledError
 from ..contract.motion_clip import MotionClip
 from ..facial.motion_basis import MotionBasis, fit_motion_basis, shift_to_nonnegative
+from ..facial.performance import ComposedPerformance
 from ..scene.actions import new_action
 from ..scene.coordinates import to_blender_axes
 from ..scene.created import CreatedBlocks
@@ -36,9 +37,18 @@ from ..scene.mesh import (
 from ..scene.restore import unchanged_on_error
 from ..scene.timeline import MAX_SCENE_FRAME, scene_rate
 from .mesh_cache import attach_cache, detach_cache, point_cache_steps
+from .performed_motion import (
+    PerformedMotion,
+    build_performed_motion,
+    compose_for,
+    has_performance,
+    read_residual,
+    store_performance,
+)
 from .provenance import describe_take, is_own_object, read_provenance, take_action, write_provenance
+from .rigged_take import BuiltRig, build_rig, install_rig, rest_rig
 from .scene_frames import SceneFrames
-from .shape_keys import basis_key_steps, frame_key_steps, remove_own_keys
+from .shape_keys import basis_key_steps, frame_key_steps, performed_key_steps, remove_own_keys
 from .targets import require_fitting_target, takes_new_topology
 
 BakeMode = Literal["basis", "per-frame", "cache"]
@@ -47,6 +57,7 @@ DEFAULT_ERROR_LIMIT_MM = 0.02
 MANY_KEYS = 128
 """More shape keys than these play slowly: the cache is offered."""
 _STILL_M = 1e-6
+_STILL = "the motion is still, no vertex moves; is the recording silent? Choose another"
 _FIT_PART = 0.7
 _WAIT_SECONDS = 0.001
 
@@ -93,6 +104,9 @@ class BuiltTake:
     num_shape_keys: int = 0
     max_error_mm: float = 0.0
     warnings: list[str] = field(default_factory=list)
+    columns: dict[str, int] | None = None
+    """Of a take with a performance: the curve of each shape key."""
+    rig: BuiltRig | None = None
 
 
 def bake_take(
@@ -154,13 +168,18 @@ def build_take_steps(
     basis = None
     if settings.mode == "basis":  # before anything is made: a motion that needs no fit needs no time here
         basis = yield from _basis_steps(clip, settings.error_limit_mm, target)
+    motion = build_performed_motion(clip, basis) if has_performance(clip) else None
     yield _FIT_PART
     with created.recording():
         carrier = _create_carrier(clip, settings, scene, target)
     rest = read_rest_positions(carrier.data)
     yield _FIT_PART
     built = BuiltTake(carrier, None, len(frames), warnings=warnings)
-    steps = _motion_steps(built, settings, frames, rest, basis)
+    composed = None if motion is None else compose_for(target, motion.performance, settings.start, rate)
+    if motion is not None and composed is not None and settings.mode == "basis":
+        steps = _performed_steps(built, settings, frames, motion, composed)
+    else:
+        steps = _motion_steps(built, settings, frames, rest, basis)
     while True:
         with created.recording():
             try:
@@ -169,6 +188,10 @@ def build_take_steps(
                 break
         yield _FIT_PART + (1 - _FIT_PART) * fraction
     built.action.name = f"{carrier.name if target is None else target.name} speech"
+    if motion is not None and composed is not None:
+        store_performance(built.action, motion.performance)
+        with created.recording():
+            built.rig = build_rig(clip, composed, frames.positions, settings.start, target)
     write_provenance(built.action, describe_take(clip, _details(built, settings, rate, target)))
     return built
 
@@ -186,6 +209,10 @@ def install_take(built: BuiltTake, clip: MotionClip, settings: BakeSettings, sce
         head = target
         _keep_old_take(head)
         _take_over_mesh(head, built.carrier, clip.regions)
+    if built.rig is not None:
+        install_rig(head, built.rig, scene)
+    elif target is not None:
+        rest_rig(head)
     if settings.mode == "cache" and settings.cache_file is not None:
         attach_cache(head, str(settings.cache_file), settings.start)
     elif target is not None:
@@ -211,7 +238,8 @@ def drop_replaced_meshes(spared: set[int]) -> None:
         for mesh in bpy.data.meshes
         if mesh.users == 0 and mesh.session_uid not in spared and mesh.get(REPLACED_PROPERTY)
     ]
-    bpy.data.batch_remove([*gone, *shape_keys_of(gone)])
+    bones = [each for each in bpy.data.armatures if each.users == 0 and each.get(REPLACED_PROPERTY)]
+    bpy.data.batch_remove([*gone, *shape_keys_of(gone), *bones])
 
 
 def require_last_frame(start: int, num_scene_frames: int) -> None:
@@ -226,6 +254,25 @@ def require_last_frame(start: int, num_scene_frames: int) -> None:
             f"the take would end at frame {last:,}, Blender's last is {MAX_SCENE_FRAME:,}; choose a lower start frame "
             "or frame rate"
         )
+
+
+def _performed_steps(
+    built: BuiltTake,
+    settings: BakeSettings,
+    frames: SceneFrames,
+    motion: PerformedMotion,
+    composed: ComposedPerformance,
+) -> Generator[float, None, None]:
+    rest = read_rest_positions(built.carrier.data)
+    built.num_shape_keys, built.max_error_mm = len(motion.shapes), motion.max_error_m * 1000.0
+    built.action, built.columns = yield from performed_key_steps(
+        built.carrier, motion, composed, rest, frames.positions, settings.start
+    )
+    moving = np.concatenate([motion.performance.weights, motion.performance.residual], axis=1).any(axis=0)
+    if not any(moving[column] for column in motion.columns):
+        built.warnings.append(_STILL)
+    if (count := int(moving.sum())) > MANY_KEYS:
+        built.warnings.append(f"the motion needs {count} shape keys and may play slowly; the bake mode cache is faster")
 
 
 def _motion_steps(
@@ -256,19 +303,21 @@ def _motion_steps(
         # Without curves: it carries the provenance. On the mesh, so that the object keeps an action of its own.
         built.action, _ = new_action(built.carrier.data, f"{built.carrier.name} speech")
     if largest <= _STILL_M:
-        built.warnings.append("the motion is still, no vertex moves; is the recording silent? Choose another")
+        built.warnings.append(_STILL)
 
 
 def _basis_steps(clip: MotionClip, limit_mm: float, target: Any | None) -> Generator[float, None, MotionBasis]:
     """Return the clip's own basis where it has one that is close enough; else fit one, on another thread."""
-    ready = _basis_of(clip)
+    own = SceneFrames(clip, None)
+    read = read_residual(clip) if has_performance(clip) else own.read
+    ready = None if has_performance(clip) else _basis_of(clip)
     if ready is not None and ready.max_error_m <= limit_mm / 1000.0:
         return ready
     if target is None or takes_new_topology(target, clip):
         rest = to_blender_axes(clip.template_vertices)
     else:
         rest = read_rest_positions(target.data)
-    own, done, stopped = SceneFrames(clip, None), [0.0], threading.Event()
+    done, stopped = [0.0], threading.Event()
 
     def report(part: float) -> None:
         if stopped.is_set():
@@ -276,7 +325,7 @@ def _basis_steps(clip: MotionClip, limit_mm: float, target: Any | None) -> Gener
         done[0] = part
 
     with ThreadPoolExecutor(1, "talkhead basis") as thread:
-        fitted = thread.submit(fit_motion_basis, len(own), own.read, rest, limit_mm / 1000.0, report)
+        fitted = thread.submit(fit_motion_basis, len(own), read, rest, limit_mm / 1000.0, report)
         try:
             while not fitted.done():
                 wait([fitted], _WAIT_SECONDS)
@@ -330,6 +379,8 @@ def _details(built: BuiltTake, settings: BakeSettings, rate: float, target: Any 
     }
     if settings.mode == "basis":
         details.update(error_limit_mm=settings.error_limit_mm, shape_keys=built.num_shape_keys)
+    if built.columns is not None:
+        details["columns"] = built.columns
     return details
 
 

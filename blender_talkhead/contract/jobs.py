@@ -55,6 +55,8 @@ class AnimateJob:
     """Length of the section, which ends with the recording at the latest; None is all that follows."""
     basis_error_limit_mm: float | None = None
     """Also fit signed basis shapes that repeat the motion within this distance; None leaves them out."""
+    performance: bool = True
+    """Add natural blinks, brows, gaze, head motion and breathing; False is the network's motion alone."""
 
 
 @dataclass(frozen=True)

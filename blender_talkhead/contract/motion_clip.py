@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .clip_basis import load_clip_basis, save_clip_basis, validate_clip_basis
+from .clip_performance import ClipPerformance, load_clip_performance, save_clip_performance
 from .errors import BackendError, OutputError
 from .result import RESULT_FILE, ResultInfo
 
@@ -116,9 +117,10 @@ class MotionClip:
     blendshape_weights: FloatArray | None = None
     """(T, 52) in ARKit order, where the method knows them."""
     head_rotation: FloatArray | None = None
-    """(T, 4) quaternions, w first; never inside vertex_offsets."""
+    """(T, 4) unit quaternions, w first, about performance.pivots["head"]; never inside vertex_offsets."""
     eye_rotations: FloatArray | None = None
-    """(T, 2, 4) quaternions of the left and the right eye, w first; never inside vertex_offsets."""
+    """(T, 2, 4) unit quaternions of the left and the right eye relative to the head, w first, each about its pivot;
+    never inside vertex_offsets."""
     skin_texture: Path | None = None
     """The PNG with the skin's colour over corner_uvs."""
     basis_shapes: FloatArray | None = None
@@ -130,6 +132,8 @@ class MotionClip:
     """Largest distance between basis and vertex_offsets that was asked for, metres."""
     basis_max_error_m: float | None = None
     """Largest distance of any vertex in any frame, measured, metres."""
+    performance: ClipPerformance | None = None
+    """What controls need beside blendshape_weights, head_rotation and eye_rotations."""
 
     @property
     def num_frames(self) -> int:
@@ -252,6 +256,18 @@ class MotionClipWriter:
             raise ValueError("the clip was committed or discarded already")
         self._guarded(lambda: save_clip_basis(self._partial, shapes, weights, error_limit_m, max_error_m))
 
+    def write_performance(self, performance: ClipPerformance) -> None:
+        """Add what controls need to change the clip later.
+
+        Raises:
+            ValueError: a value is not valid, or the clip was committed or discarded already.
+            OutputError: the disk is full or not writable.
+        """
+        performance.validate(self._num_vertices)
+        if self._offsets is None:
+            raise ValueError("the clip was committed or discarded already")
+        self._guarded(lambda: save_clip_performance(self._partial, performance))
+
     def commit(
         self,
         blendshape_weights: FloatArray | None = None,
@@ -350,6 +366,7 @@ def load_motion_clip(folder: Path) -> MotionClip:
         for name, track in tracks.items():
             _require_array(name, track, np.float32, (info.num_frames, *_TRACKS[name]))
         basis = load_clip_basis(folder, info.num_frames, len(template.template_vertices))
+        performance = load_clip_performance(folder, len(template.template_vertices))
     except (OSError, ValueError, TypeError, EOFError, OverflowError) as error:
         raise BackendError(f"the motion clip {folder} is missing or damaged: {error}") from error
     return MotionClip(
@@ -361,6 +378,7 @@ def load_motion_clip(folder: Path) -> MotionClip:
         **{name: getattr(template, name) for name in _TEMPLATE_ARRAYS},
         **tracks,
         **basis,
+        performance=performance,
     )
 
 

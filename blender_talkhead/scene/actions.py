@@ -8,7 +8,7 @@ import bpy
 import numpy as np
 from numpy.typing import NDArray
 
-from ..compat import ensure_fcurves
+from ..compat import assign_action_and_slot, ensure_fcurves
 
 _LINEAR = 1
 
@@ -23,7 +23,14 @@ def new_action(data_block: Any, name: str) -> tuple[Any, Any]:
     return action, ensure_fcurves(data_block, action)
 
 
-def write_fcurve(fcurves: Any, data_path: str, scene_frames: NDArray[np.float64], values: NDArray[np.float32]) -> None:
+def assign_action(data_block: Any, action: Any | None) -> None:
+    """Let a data-block play an action that was made for another one of its kind."""
+    assign_action_and_slot(data_block, action)
+
+
+def write_fcurve(
+    fcurves: Any, data_path: str, scene_frames: NDArray[np.float64], values: NDArray[np.float32], index: int = 0
+) -> None:
     """Make one F-Curve with linear keys.
 
     Args:
@@ -31,13 +38,14 @@ def write_fcurve(fcurves: Any, data_path: str, scene_frames: NDArray[np.float64]
         data_path: path of the property, from the animated data-block.
         scene_frames: (N,) rising scene frames.
         values: (N,) values at them.
+        index: of the number, where the property has several.
 
     Raises:
         ValueError: the two differ in length.
     """
     if scene_frames.shape != values.shape:
         raise ValueError(f"expected as many values as scene frames {scene_frames.shape}, got {values.shape}")
-    curve = fcurves.new(data_path)
+    curve = fcurves.new(data_path, index=index)
     keys = curve.keyframe_points
     keys.add(len(values))
     coordinates = np.stack([scene_frames, values], axis=1).astype(np.float32)

@@ -14,6 +14,7 @@ COLLECTIONS = (
     "objects",
     "collections",
     "meshes",
+    "armatures",
     "materials",
     "images",
     "actions",

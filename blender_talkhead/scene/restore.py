@@ -10,8 +10,10 @@ import bpy
 
 from .. import compat
 from ..bake.mesh_cache import MODIFIER_NAME, attach_cache, detach_cache
+from .actions import assign_action
 from .created import find_blocks, known_blocks
 from .mesh import REPLACED_PROPERTY
+from .rig import detach_rig, find_rig
 from .timeline import STRIP_PROPERTY, remove_strips
 
 _KEPT = ("actions", "meshes")
@@ -73,6 +75,8 @@ def _target_restorer(target: Any | None) -> Callable[[], None]:
     action = target.animation_data.action if target.animation_data else None
     action_uid = None if action is None else action.session_uid
     cache = target.modifiers.get(MODIFIER_NAME)
+    rig = find_rig(target)
+    rig_uids = None if rig is None else (rig.session_uid, rig.data.session_uid, _action_uid(rig), rig.data.name)
     stored_cache = None if cache is None else (cache.filepath, int(cache.frame_start))
 
     def restore() -> None:
@@ -84,12 +88,26 @@ def _target_restorer(target: Any | None) -> Callable[[], None]:
             mesh.pop(REPLACED_PROPERTY, None)
         if head.animation_data is not None and head.animation_data.action != _block("actions", action_uid):
             head.animation_data.action = _block("actions", action_uid)
+        if rig_uids is None:
+            detach_rig(head)
+        else:
+            bones, armature = _block("objects", rig_uids[0]), _block("armatures", rig_uids[1])
+            bones.data = armature
+            armature.name = rig_uids[3]
+            armature.pop(REPLACED_PROPERTY, None)
+            if _action_uid(bones) != rig_uids[2]:
+                assign_action(bones, _block("actions", rig_uids[2]))
         if stored_cache is None:
             detach_cache(head)
         else:
             attach_cache(head, *stored_cache)
 
     return restore
+
+
+def _action_uid(item: Any) -> int | None:
+    action = None if item.animation_data is None else item.animation_data.action
+    return None if action is None else int(action.session_uid)
 
 
 def _block(collection: str, uid: int | None) -> Any:

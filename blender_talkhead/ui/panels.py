@@ -7,6 +7,7 @@ from bpy.types import Context, Panel
 from ..session import session
 from .backend_box import backend_summary, draw_backend_box, draw_installation
 from .choices import draw_choices, draw_options
+from .performance import draw_performance
 from .progress import draw_notes, draw_progress
 from .reasons import why_not_animate
 from .takes import draw_takes, list_takes
@@ -94,6 +95,21 @@ class _Results:
         draw_takes(self.layout, context)  # type: ignore[attr-defined]
 
 
+class _Performance:
+    bl_label = "Performance"
+
+    @classmethod
+    def poll(cls, context: Context) -> bool:
+        """Whether this file has a head that speaks."""
+        del context
+        return bool(list_takes())
+
+    def draw(self, context: Context) -> None:
+        """Draw the panel."""
+        self.layout.enabled = not session.is_animating()  # type: ignore[attr-defined]
+        draw_performance(self.layout, context)  # type: ignore[attr-defined]
+
+
 class _Backend:
     bl_label = "Backend"
     bl_options: ClassVar[set[str]] = {"DEFAULT_CLOSED"}
@@ -120,6 +136,12 @@ class TALKHEAD_PT_options(_Options, _View3d, Panel):
 
     bl_idname = "TALKHEAD_PT_options"
     bl_parent_id = "TALKHEAD_PT_animate"
+
+
+class TALKHEAD_PT_performance(_Performance, _View3d, Panel):
+    """Controls of the active head; in the 3D view."""
+
+    bl_idname = "TALKHEAD_PT_performance"
 
 
 class TALKHEAD_PT_results(_Results, _View3d, Panel):
@@ -162,6 +184,7 @@ class TALKHEAD_PT_sequencer_backend(_Backend, _Sequencer, Panel):
 CLASSES: tuple[type, ...] = (
     TALKHEAD_PT_animate,
     TALKHEAD_PT_options,
+    TALKHEAD_PT_performance,
     TALKHEAD_PT_results,
     TALKHEAD_PT_backend,
     TALKHEAD_PT_sequencer_animate,

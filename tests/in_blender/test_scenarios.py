@@ -43,6 +43,13 @@ SCENARIOS = [
     ("all_ways_give_the_same", "per-frame"),
     ("all_ways_give_the_same", "cache"),
     ("gltf_keeps_the_motion",),
+    ("performed_takes", "basis"),
+    ("performed_takes", "per-frame"),
+    ("performed_takes", "cache"),
+    ("controls_change_the_take",),
+    ("applying_is_quick",),
+    ("performance_panel",),
+    ("performed_failures",),
 ]
 LIMIT_SECONDS = 240
 

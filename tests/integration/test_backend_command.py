@@ -13,6 +13,7 @@ import sys
 import time
 from collections import namedtuple
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -39,6 +40,15 @@ from torch_backend.command_line import main
 from torch_backend.models.checkpoints import load_checkpoint, save_checkpoint
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SteadyPlan(ClipTemplate):
+    """A mesh with eyes."""
+
+    head: SimpleNamespace = field(
+        default_factory=lambda: SimpleNamespace(eye_centers=np.array([[0.03, 0.0, 0.08], [-0.03, 0.0, 0.08]]))
+    )
 
 
 class SteadyPredictor:
@@ -70,7 +80,8 @@ class SteadyPredictor:
 @pytest.fixture
 def predictor(monkeypatch: pytest.MonkeyPatch) -> SteadyPredictor:
     steady = SteadyPredictor()
-    monkeypatch.setattr(handlers, "_load_mmtalker", lambda job, device: (steady, make_template()))
+    plan = SteadyPlan(**vars(make_template()))
+    monkeypatch.setattr(handlers, "_load_mmtalker", lambda job, device: (steady, plan))
     return steady
 
 
@@ -120,6 +131,7 @@ def test_messages_and_result(tmp_path: Path, speech: Path, predictor: SteadyPred
     assert clip.info.seed == 5
     assert clip.info.frame_rate == 30.0
     assert clip.info.options["scene_frame_rate"] == 25.0
+    assert clip.head_rotation is not None and clip.head_rotation.shape == (46, 4)
     assert clip.info.audio_path == str(speech)
     assert [path.name for path in tmp_path.iterdir()] == ["clip"]
 

@@ -48,6 +48,7 @@ BLOCK_FRAMES = 8
 HEAD_TOLERANCE_M = 1e-3
 
 Precision = Literal["auto", "float32", "bfloat16"]
+MotionChange = Callable[[int, NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +171,11 @@ class MMTalkerPredictor:
         )
 
     def animate(
-        self, samples: NDArray[np.float32], plan: MMTalkerPlan, progress: Callable[[float], None] | None = None
+        self,
+        samples: NDArray[np.float32],
+        plan: MMTalkerPlan,
+        progress: Callable[[float], None] | None = None,
+        change: MotionChange | None = None,
     ) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Displacements of every vertex of the clip, block by block.
 
@@ -178,15 +183,22 @@ class MMTalkerPredictor:
             samples: (S,) float32 at 16 kHz, may be memory-mapped.
             plan: of `plan`.
             progress: called with the fraction done; may raise to stop.
+            change: given the first frame of a block, its displacements (n, P, 3) of the mean head at `decoded_points`
+                in metres, and its weights (n, K) of the motion space's shapes, returns other displacements.
 
         Yields:
             First frame of a block, and vertex_offsets (n, V, 3) float32 in metres. The blocks follow each other.
         """
         num_frames = self.count_frames(len(samples))
-        for first_frame, decoded in self._decode(samples, num_frames, plan.points.joined(self._jaw_anchor)):
-            yield first_frame, self._complete(decoded, plan)
+        for first_frame, decoded, weights in self._decode_with_weights(samples, num_frames, self.decoded_points(plan)):
+            changed = decoded if change is None else change(first_frame, decoded, weights)
+            yield first_frame, self.complete(changed, plan)
             if progress is not None:
                 progress((first_frame + len(decoded)) / num_frames)
+
+    def decoded_points(self, plan: MMTalkerPlan) -> SurfacePoints:
+        """The points that the network is asked for: those of the clip's skin, then the jaw's anchor."""
+        return plan.points.joined(self._jaw_anchor)
 
     def _decode(
         self,
@@ -196,6 +208,17 @@ class MMTalkerPredictor:
         window_frames: int = WINDOW_FRAMES,
     ) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Displacements (n, M, 3) of the mean head's points in metres, block by block."""
+        for first, decoded, _ in self._decode_with_weights(samples, num_frames, points, window_frames):
+            yield first, decoded
+
+    def _decode_with_weights(
+        self,
+        samples: NDArray[np.float32],
+        num_frames: int,
+        points: SurfacePoints,
+        window_frames: int = WINDOW_FRAMES,
+    ) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
+        """The same, and the weights (n, K) of the motion space's shapes."""
         window, context = window_frames, CONTEXT_FRAMES
         if self.model.config.temporal_encoding:  # t / T is defined within a training window only
             window, context = self.model.config.window_frames, 0
@@ -211,10 +234,10 @@ class MMTalkerPredictor:
             for first in range(start, stop, BLOCK_FRAMES):
                 last = min(first + BLOCK_FRAMES, stop)
                 with torch.inference_mode(), self._autocast():
-                    block = decoder.decode(code, terms, first - low, last - low)
-                yield first, block.cpu().numpy() * np.float32(OFFSET_UNIT_METRES)
+                    block, weights = decoder.decode_with_weights(code, terms, first - low, last - low)
+                yield first, block.cpu().numpy() * np.float32(OFFSET_UNIT_METRES), weights.cpu().numpy()
 
-    def _complete(self, decoded: NDArray[np.float32], plan: MMTalkerPlan) -> NDArray[np.float32]:
+    def complete(self, decoded: NDArray[np.float32], plan: MMTalkerPlan) -> NDArray[np.float32]:
         """Displacements of skin points and jaw anchor (n, M + A, 3) into those of all vertices of the clip."""
         if plan.jacobians is not None:
             decoded = np.einsum("mij,tmj->tmi", plan.jacobians, decoded)

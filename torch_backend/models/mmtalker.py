@@ -278,9 +278,16 @@ class PointDecoder:
 
     def decode(self, code: AudioCode, terms: VertexTerms, start: int, stop: int) -> torch.Tensor:
         """Displacements (stop - start, M, 3) float32 in centimetres of frames of a window; see `decode_frames`."""
+        return self.decode_with_weights(code, terms, start, stop)[0]
+
+    def decode_with_weights(
+        self, code: AudioCode, terms: VertexTerms, start: int, stop: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same, and the weights (stop - start, K) of the motion space's shapes; K is 0 where it is not used."""
         offsets = self._model.decode_frames(code, terms, self._query, start, stop).float()
         if self._space is None or self._shapes is None:
-            return offsets.transpose(0, 1)
+            return offsets.transpose(0, 1), offsets.new_zeros(stop - start, 0)
         with torch.autocast(offsets.device.type, enabled=False):  # weights of a whole face deserve all digits
-            moved = self._space.compute_weights(offsets) @ self._shapes
-        return moved.reshape(stop - start, -1, 3)
+            weights = self._space.compute_weights(offsets)
+            moved = weights @ self._shapes
+        return moved.reshape(stop - start, -1, 3), weights

@@ -360,12 +360,21 @@ def _finish(
     if prosody is not None:
         output += compute_expression(prosody, times, expression_seed)
     for name in _MOUTH_CURVES:
-        for column in _columns_of(name):
+        for column in columns_of_curve(name):
             output[:, column] = values[name]
     return np.clip(output, 0.0, 1.0).astype(np.float32)
 
 
-def _columns_of(name: str) -> list[int]:
+def build_mouth_generators() -> np.ndarray:
+    """Return the curves that speech moves together, (G, 52) rows of 0 and 1: left and right are one."""
+    rows = np.zeros((len(_MOUTH_CURVES), len(ARKIT_BLENDSHAPES)))
+    for row, name in zip(rows, _MOUTH_CURVES, strict=True):
+        row[columns_of_curve(name)] = 1.0
+    return rows
+
+
+def columns_of_curve(name: str) -> list[int]:
+    """Columns of a curve: its own, or those of its left and right one."""
     if name in BLENDSHAPE_INDEX:
         return [BLENDSHAPE_INDEX[name]]
     return [BLENDSHAPE_INDEX[name + side] for side in ("Left", "Right")]

@@ -53,22 +53,23 @@ class BrowRaise:
     """0..1."""
 
 
-def compute_expression(prosody: ProsodyTrack, times: np.ndarray, seed: int | None = None) -> np.ndarray:
+def compute_expression(
+    prosody: ProsodyTrack, times: np.ndarray, seed: int | None = None, lids: np.ndarray | None = None
+) -> np.ndarray:
     """Compute the curves of lids and brows.
 
     Args:
         prosody: of the whole recording.
         times: (T,) seconds, ascending.
         seed: varies the size of events by up to 15 %; None: no variation.
+        lids: (T,) closure of the lids, 0..1, in place of the rule's blinks.
 
     Returns:
         (T, 52) float64 in 0..1, columns as ARKIT_BLENDSHAPES; all but lids, cheeks and brows are zero.
     """
     generator = None if seed is None else np.random.default_rng(seed)
     output = np.zeros((len(times), len(ARKIT_BLENDSHAPES)))
-    blink = np.zeros(len(times))
-    for start in find_blinks(prosody):
-        blink = np.maximum(blink, blink_shape(times - start))
+    blink = _blink_by_rule(prosody, times) if lids is None else np.asarray(lids, np.float64)
     brow = np.zeros(len(times))
     for event in find_brow_raises(prosody):
         height = event.height * (1.0 if generator is None else 1.0 + _SIZE_SPREAD * generator.uniform(-1.0, 1.0))
@@ -84,6 +85,27 @@ def compute_expression(prosody: ProsodyTrack, times: np.ndarray, seed: int | Non
             output[:, BLENDSHAPE_INDEX[name + side]] = curve
     output[:, BLENDSHAPE_INDEX["browInnerUp"]] = BROW_INNER_UP * brow
     return np.clip(output, 0.0, 1.0)
+
+
+def build_upper_face_generators() -> np.ndarray:
+    """Return what blinks, brow raises and squints of size 1 move, (3, 52)."""
+    rows = np.zeros((3, len(ARKIT_BLENDSHAPES)))
+    for row, name, size in (
+        (0, "eyeBlink", 1.0),
+        (1, "browOuterUp", BROW_OUTER_UP),
+        (2, "eyeSquint", EYE_SQUINT),
+        (2, "cheekSquint", CHEEK_SQUINT),
+    ):
+        rows[row, [BLENDSHAPE_INDEX[name + side] for side in ("Left", "Right")]] = size
+    rows[1, BLENDSHAPE_INDEX["browInnerUp"]] = BROW_INNER_UP
+    return rows
+
+
+def _blink_by_rule(prosody: ProsodyTrack, times: np.ndarray) -> np.ndarray:
+    blink = np.zeros(len(times))
+    for start in find_blinks(prosody):
+        blink = np.maximum(blink, blink_shape(times - start))
+    return blink
 
 
 def blink_shape(seconds: np.ndarray) -> np.ndarray:

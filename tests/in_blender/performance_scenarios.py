@@ -1,0 +1,238 @@
+"""Takes with a performance inside Blender: curves, bones, controls; run by run_scenario.py."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import bpy
+import numpy as np
+
+from blender_talkhead import registration
+from blender_talkhead.bake.inventory import remove_head
+from blender_talkhead.bake.performed_motion import DATA_PROPERTY, apply_controls, read_performance
+from blender_talkhead.bake.provenance import take_action
+from blender_talkhead.bake.take import BakeSettings, bake_take
+from blender_talkhead.contract.errors import BadInputError, OutputError
+from blender_talkhead.contract.motion_clip import MotionClip, load_motion_clip
+from blender_talkhead.facial.blendshapes import BLENDSHAPE_INDEX
+from blender_talkhead.facial.performance import Controls, compose_performance
+from blender_talkhead.headless.files import open_scene_file, save_copy
+from blender_talkhead.scene.mesh import read_evaluated_positions
+from blender_talkhead.scene.restore import unchanged_on_error
+from blender_talkhead.scene.rig import MODIFIER_NAME, find_rig
+from tests.in_blender.file_state import file_state
+from tests.in_blender.recorded_layout import RecordedLayout
+from tests.in_blender.scenarios import START, check_motion, expect_error, make_clip, new_scene, settings
+from tests.synthetic_clip import make_rotations, write_synthetic_clip
+
+FRAMES = 60
+SMILE = "mouthSmileLeft"
+
+
+def performed_clip(folder: Path, num_frames: int = FRAMES, columns: int = 21) -> MotionClip:
+    path = write_synthetic_clip(folder / f"performed{num_frames}", num_frames, columns, performed=True)
+    return load_motion_clip(path)
+
+
+def performed_takes(folder: Path, mode: str) -> None:
+    """The face is the clip's, with the rig off or at rest; the keys have ARKit names; all of it survives saving."""
+    clip, scene = performed_clip(folder), new_scene(24.0)
+    take = bake_take(clip, settings(mode, folder), scene)
+    head = bpy.data.objects[take.object_name]
+    rig = find_rig(head)
+    assert rig.parent == head and rig.name == "TalkHead rig" and [bone.name for bone in rig.data.bones] == [
+        "neck", "head", "eye_left", "eye_right",
+    ]  # fmt: skip
+    for name, place in clip.performance.pivots.items():
+        x, y, z = place
+        np.testing.assert_allclose(rig.data.bones[name].head_local, (x, -z, y), atol=1e-6)
+    check_bones(clip, head, rig, 24.0)
+    head.modifiers[MODIFIER_NAME].show_viewport = False
+    check_motion(clip, take, mode, 24.0)
+    head.modifiers[MODIFIER_NAME].show_viewport = True
+    rig.animation_data.action, action = None, rig.animation_data.action
+    for bone in rig.pose.bones:
+        bone.rotation_quaternion = (1, 0, 0, 0)
+    check_motion(clip, take, mode, 24.0)
+    rig.animation_data.action = action
+    if mode == "basis":
+        names = {key.name for key in head.data.shape_keys.key_blocks}
+        assert {"jawOpen", "mouthClose", SMILE, "Speech 000"} <= names and "eyeLookInLeft" not in names
+        values = curve_of(head, "jawOpen")
+        np.testing.assert_allclose(values[0], clip.blendshape_weights[0, BLENDSHAPE_INDEX["jawOpen"]], atol=1e-4)
+    save_copy(folder / "take.blend")
+    open_scene_file(folder / "take.blend")
+    head = bpy.data.objects[take.object_name]
+    performance = read_performance(take_action(head))
+    np.testing.assert_allclose(performance.weights, clip.blendshape_weights, atol=1e-5)
+    check_bones(clip, head, find_rig(head), 24.0)
+    remove_head(head)
+    assert not bpy.data.objects and not bpy.data.armatures and not bpy.data.actions, list(bpy.data.actions)
+
+
+def controls_change_the_take(folder: Path) -> None:
+    """Keyed controls change the curves where their keys are; reset, all is as baked; a late take follows them."""
+    registration.register("blender_talkhead")
+    clip, scene = performed_clip(folder), new_scene(30.0)
+    take = bake_take(clip, BakeSettings("basis", START), scene)
+    head = bpy.data.objects[take.object_name]
+    bpy.context.view_layer.objects.active = head
+    before = {name: curve_of(head, name) for name in ("jawOpen", SMILE, "mouthFrownLeft", "browInnerUp")}
+    assert before["mouthFrownLeft"] is None, "what never moves has no curve"
+    scene.frame_set(START + 3)
+    state = file_state()
+    assert apply_controls(head) > 0
+    scene.frame_set(START + 3)
+    assert file_state() == state, "neutral controls write what was baked"
+    np.testing.assert_allclose(curve_of(head, "jawOpen"), before["jawOpen"], atol=1e-6)
+    controls = head.talkhead_performance
+    for frame, value in ((START, 0.0), (START + FRAMES - 1, 1.0)):
+        controls.mouth_strength = value
+        controls.keyframe_insert("mouth_strength", frame=frame)
+    controls.expression, controls.head_motion = "sad", 0.5
+    assert bpy.ops.talkhead.apply_performance() == {"FINISHED"}
+    jaw, frown = curve_of(head, "jawOpen"), curve_of(head, "mouthFrownLeft")
+    assert jaw[0] == 0.0 and abs(jaw[-1] - before["jawOpen"][-1]) < 1e-3 and frown.max() > 0.3
+    assert (jaw <= before["jawOpen"] + 1e-6).all()
+    expected = compose_performance(read_performance(take_action(head)), Controls.neutral(FRAMES))
+    assert expected.head_rotation is not None
+    scene.frame_set(START + 15)
+    angle = find_rig(head).pose.bones["head"].rotation_quaternion.angle
+    full = 2 * np.arccos(np.clip(clip.head_rotation[15, 0], -1, 1))
+    assert abs(angle - 0.5 * full) < 1e-4, (angle, full)
+    again = bake_take(clip, BakeSettings("basis", START), scene, head)
+    np.testing.assert_allclose(curve_of(head, "mouthFrownLeft"), frown, atol=1e-4)
+    assert again.action_name != take.action_name and find_rig(head).name == "TalkHead rig"
+    assert bpy.ops.talkhead.reset_performance() == {"FINISHED"}
+    assert controls.expression == "neutral" and controls.mouth_strength == 1.0
+    np.testing.assert_allclose(curve_of(head, "jawOpen"), before["jawOpen"], atol=1e-6)
+    assert curve_of(head, "mouthFrownLeft") is None
+    head.modifiers[MODIFIER_NAME].show_viewport = False
+    check_motion(clip, again, "basis", 30.0)
+    registration.unregister("blender_talkhead")
+
+
+def applying_is_quick(folder: Path) -> None:
+    """60 s at 30 frames a second, all controls keyed: under a second."""
+    registration.register("blender_talkhead")
+    clip, scene = performed_clip(folder, 1800, 41), new_scene(30.0)
+    take = bake_take(clip, BakeSettings("basis", START), scene)
+    head = bpy.data.objects[take.object_name]
+    controls = head.talkhead_performance
+    controls.expression = "happy"
+    for name in ("mouth_strength", "jaw_strength", "blink_rate", "smoothing", "expression_strength", "gaze"):
+        for frame in (1, 900, 1800):
+            controls.keyframe_insert(name, frame=frame)
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        written = apply_controls(head)
+        seconds.append(time.perf_counter() - began)
+    size = len(take_action(head)[DATA_PROPERTY])
+    print(f"applied {written} curves in {min(seconds):.3f} s; {size} bytes are kept")  # noqa: T201
+    assert min(seconds) < 1.0, seconds
+    assert size < 600_000
+    registration.unregister("blender_talkhead")
+
+
+def performance_panel(folder: Path) -> None:
+    """The panel shows the controls of the active head or its rig, and says why it cannot."""
+    registration.register("blender_talkhead")
+    from blender_talkhead.ui.performance import draw_performance, why_not_apply
+
+    scene = new_scene(30.0)
+    plain = bake_take(make_clip(folder), settings("basis", folder), scene)
+    take = bake_take(performed_clip(folder), settings("basis", folder), scene)
+    layer = bpy.context.view_layer
+    layer.objects.active = bpy.data.objects[plain.object_name]
+    assert "animated with this version" in why_not_apply(bpy.context)
+    assert not bpy.ops.talkhead.apply_performance.poll()
+    expect_error(BadInputError, "animate it again", lambda: apply_controls(bpy.data.objects[plain.object_name]))
+    head = bpy.data.objects[take.object_name]
+    for active in (head, find_rig(head)):
+        layer.objects.active = active
+        layout = ShownLayout()
+        draw_performance(layout, bpy.context)
+        assert {"expression", "mouth_strength", "blink_rate", "gaze", "show_viewport"} <= set(layout.properties)
+        assert layout.operators == ["talkhead.apply_performance", "talkhead.reset_performance"]
+        assert why_not_apply(bpy.context) == ""
+    registration.unregister("blender_talkhead")
+
+
+def performed_failures(folder: Path) -> None:
+    """A bake that fails leaves head, rig, bones and actions as they were; targets without a rig get one."""
+    clip, plain = performed_clip(folder), make_clip(folder)
+    scene = new_scene(30.0)
+    take = bake_take(clip, settings("basis", folder), scene)
+    head = bpy.data.objects[take.object_name]
+    before = file_state()
+
+    def fail_late(target: Any) -> None:
+        with unchanged_on_error(scene, target):
+            bake_take(clip, settings("basis", folder), scene, target)
+            raise OutputError("disk full")
+
+    for target in (None, head):
+        expect_error(OutputError, "disk full", lambda t=target: fail_late(t))
+        after = file_state()
+        assert after == before, {
+            key: (before.get(key), after.get(key)) for key in after if after[key] != before.get(key)
+        }
+    scene = new_scene(30.0)
+    old = bake_take(plain, settings("basis", folder), scene)
+    head = bpy.data.objects[old.object_name]
+    assert find_rig(head) is None
+    bake_take(clip, settings("basis", folder), scene, head)
+    assert find_rig(head) is not None
+    later = bake_take(plain, settings("basis", folder), scene, head)
+    check_motion(plain, later, "basis", 30.0)
+    assert not [key.name for key in head.data.shape_keys.key_blocks if key.name == "jawOpen"]
+
+
+class ShownLayout(RecordedLayout):
+    """A layout of a panel that is wide enough."""
+
+
+def curve_of(head: Any, key: str) -> np.ndarray | None:
+    """Values of the curve of a shape key at its keyframes."""
+    from blender_talkhead.compat import action_fcurves
+
+    curve = action_fcurves(head.data.shape_keys).find(f'key_blocks["{key}"].value')
+    return None if curve is None else np.array([point.co[1] for point in curve.keyframe_points])
+
+
+def check_bones(clip: MotionClip, head: Any, rig: Any, rate: float) -> None:
+    """Teeth turn with the head about its pivot, eyes also about theirs, at every clip frame that is a scene frame."""
+    head_turn, eye_turns = make_rotations(clip.num_frames)
+    head.modifiers[MODIFIER_NAME].show_viewport = True
+    scene = bpy.context.scene
+    for index in range(0, clip.num_frames, 5):
+        frame = index * rate / 30.0
+        if frame != int(frame):
+            continue
+        scene.frame_set(START + int(frame))
+        shown = read_evaluated_positions(head, bpy.context.evaluated_depsgraph_get())
+        moved = (clip.template_vertices + clip.vertex_offsets[index]).astype(np.float64)
+        whole = turn_matrix(head_turn[index])
+        pivot = np.array(clip.performance.pivots["head"])
+        for part, side in (("teeth", None), ("eyes", 0)):
+            points = moved[slice(*clip.parts[part])]
+            if side is not None:
+                centre = np.array(clip.performance.pivots["eye_left"])
+                points = (points - centre) @ turn_matrix(eye_turns[index, side]).T + centre
+            x, y, z = ((points - pivot) @ whole.T + pivot).T
+            error = np.abs(shown[slice(*clip.parts[part])] - np.stack([x, -z, y], axis=1)).max()
+            assert error < 3e-5, (part, index, error)
+
+
+def turn_matrix(quaternion: np.ndarray) -> np.ndarray:
+    w, x, y, z = (float(value) for value in quaternion)
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
