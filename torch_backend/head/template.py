@@ -47,11 +47,13 @@ class Template:
 def stereographic(points: Array) -> Array:
     """Map author-space points (N, 3) to the plane (N, 2), the pole straight below the head's middle.
 
-    Seen from the head's middle the neck is almost edge on; stretching it outwards keeps its rows apart.
+    Seen from the head's middle neck and shoulders are almost edge on; stretching them outwards keeps their rows apart.
     """
     direction = points - MAP_CENTER
     direction = direction / np.linalg.norm(direction, axis=-1, keepdims=True)
-    unrolled = 1.0 + 0.15 * np.maximum(-12.0 - points[:, 2:3], 0.0)
+    below = np.maximum(-12.0 - points[:, 2:3], 0.0)
+    flare = np.maximum(np.hypot(points[:, :1], points[:, 1:2] + 1.8) - 4.6, 0.0) * np.clip(below - 1.0, 0.0, 2.0)
+    unrolled = 1.0 + 0.15 * below + 0.2 * flare
     return direction[:, :2] / (1.0 + direction[:, 2:3]) * unrolled
 
 
@@ -61,7 +63,7 @@ def fill_spacing(points: Array) -> Array:
     nose = np.linalg.norm(points - [0.6, 10.2, -3.6], axis=-1) - 1.5
     eye = np.linalg.norm(points - [3.2, 8.0, 0.3], axis=-1) - 2.0
     distance = np.maximum(np.minimum(np.minimum(mouth, nose), eye), 0.0)
-    return np.clip(0.30 + 0.115 * distance, 0.30, 1.15) * SPACING_SCALE
+    return np.clip(0.30 + 0.15 * distance, 0.30, 1.5) * SPACING_SCALE
 
 
 def inside_polygon(points: Array, polygon: Array) -> np.ndarray:
@@ -79,7 +81,7 @@ def inside_polygon(points: Array, polygon: Array) -> np.ndarray:
 
 def surface_candidates(step: float = 0.16) -> Array:
     """Return a dense set of points (N, 3) on the half skin (x >= 0), from a narrow band of grid points."""
-    low, high, coarse = np.array([-0.2, -11.6, -17.6]), np.array([9.6, 12.6, 12.4]), 0.64
+    low, high, coarse = np.array([-0.2, -11.6, -19.0]), np.array([10.2, 12.6, 12.4]), 0.64
     axes = [np.arange(a, b, coarse) for a, b in zip(low, high, strict=True)]
     cells = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     cells = cells[np.abs(skin_field(cells)) < 1.5 * coarse]
