@@ -47,7 +47,7 @@ class Furrow:
 
 SMILE_FOLDS = (
     Furrow((1.95, -3.75), (3.15, -6.0), 0.30, (-0.02, -0.20, 0.0)),
-    Furrow((2.75, -3.9), (3.85, -5.6), 0.62, (0.05, 0.24, 0.10)),
+    Furrow((2.85, -3.8), (3.95, -5.4), 0.75, (0.08, 0.32, 0.14)),
 )
 """The naso-labial fold of a smile: the furrow itself, and the cheek that swells beside it."""
 

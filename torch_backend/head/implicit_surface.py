@@ -100,7 +100,9 @@ def _skull_and_jaw(points: Array) -> Array:
     field = smooth_intersection(field, (points - np.array([0.0, 8.4, -11.35])) @ underside, 1.9)
     field = smooth_union(field, ellipsoid(points, (4.4, 5.0, -2.0), (1.9, 2.0, 1.3)), 2.0)
     field = smooth_union(field, ellipsoid(points, (3.3, 5.4, -5.4), (1.6, 1.6, 2.2)), 2.0)
-    field = smooth_union(field, bezier_tube(points, [(4.35, 1.4, -6.6), (4.0, 4.2, -9.4), (1.3, 7.6, -9.9)], (0.7, 0.6)), 1.5)
+    field = smooth_union(
+        field, bezier_tube(points, [(4.3, 1.2, -6.4), (4.1, 4.2, -9.1), (1.3, 7.6, -9.9)], (0.7, 0.7)), 1.9
+    )
     hollow = -0.10 * np.exp(-(((x - 4.6) / 1.6) ** 2) - ((z + 6.0) / 1.9) ** 2) * _front_mask(f)
     temple = -0.22 * np.exp(-(((f - 5.4) / 1.9) ** 2) - ((z - 2.6) / 2.0) ** 2) / (1.0 + np.exp(-(x - 4.0) / 0.4))
     return field - hollow - temple
@@ -145,7 +147,7 @@ def _alar_crease(points: Array) -> Array:
     squeezed = points * np.array([1.0, 0.45, 1.0])
     curve = [(1.30, 10.2 * 0.45, -2.95), (2.10, 9.8 * 0.45, -2.85), (1.92, 9.2 * 0.45, -4.15)]
     distance = bezier_tube(squeezed, curve, (0.0, 0.0))
-    return 0.20 * np.exp(-((distance / 0.20) ** 2))
+    return 0.20 * np.exp(-((distance / 0.20) ** 2)) * smoothstep(points[..., 2], -4.45, -3.75)
 
 
 def _closed_lids(points: Array, field: Array) -> Array:

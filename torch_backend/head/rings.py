@@ -17,7 +17,14 @@ from scipy.ndimage import gaussian_filter1d
 
 from torch_backend.head import profile_curves as profile
 from torch_backend.head.author_space import Array, smoothstep
-from torch_backend.head.implicit_surface import LID_CREASE_HEIGHT, LID_THICKNESS, NECK_HEIGHT, cast_from_front, cast_to_skin, frontal_ridge
+from torch_backend.head.implicit_surface import (
+    LID_CREASE_HEIGHT,
+    LID_THICKNESS,
+    NECK_HEIGHT,
+    cast_from_front,
+    cast_to_skin,
+    frontal_ridge,
+)
 
 LID_POINTS = 32
 """Points of a lid ring, starting at the inner corner, over the upper lid to the outer corner and back below."""
@@ -73,7 +80,7 @@ class HalfMouth:
 
 
 def eyelid_rings() -> list[Array]:
-    """Return 11 rings (LID_POINTS, 3): 2 socks behind the lids, margin, rim, 4 rings on lid plate and fold, 3 outwards."""
+    """Return 11 rings (LID_POINTS, 3): 2 socks behind the lids, margin, rim, 4 on lid plate and fold, 3 outwards."""
     center, radius, half = profile.EYE_CENTER, profile.EYE_RADIUS, LID_POINTS // 2
     s = (1.0 - np.cos(np.pi * np.arange(half + 1) / half)) / 2.0
     azimuth = profile.CANTHUS_AZIMUTH[0] + (profile.CANTHUS_AZIMUTH[1] - profile.CANTHUS_AZIMUTH[0]) * s

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from scipy.spatial import Delaunay, cKDTree
 
-from torch_backend.head.author_space import Array, mirrored
+from torch_backend.head.author_space import Array, mirrored, smoothstep
 from torch_backend.head.implicit_surface import NECK_HEIGHT, project_to_skin, skin_field
 from torch_backend.head.landmarks import PINNED_MIDLINE, PINNED_SIDE
 from torch_backend.head.rings import HalfMouth, ear_rings, eyelid_rings, mouth_rings, neck_ring, nostril_rings
@@ -58,12 +58,18 @@ def stereographic(points: Array) -> Array:
 
 
 def fill_spacing(points: Array) -> Array:
-    """Return the wanted edge length (N,) in cm at points (N, 3): fine at mouth, nose and eyes."""
+    """Return the wanted edge length (N,) in cm at points (N, 3): fine at mouth, nose, eyes and jaw."""
     mouth = np.linalg.norm((points - [0, 9.3, -6.7]) * [0.75, 1, 1], axis=-1) - 2.3
     nose = np.linalg.norm(points - [0.6, 10.2, -3.6], axis=-1) - 1.5
     eye = np.linalg.norm(points - [3.2, 8.0, 0.3], axis=-1) - 2.0
     distance = np.maximum(np.minimum(np.minimum(mouth, nose), eye), 0.0)
-    return np.clip(0.30 + 0.15 * distance, 0.30, 1.5) * SPACING_SCALE
+    wing = np.linalg.norm(points - [1.6, 9.8, -3.6], axis=-1) - 0.7
+    start, along = np.array([4.6, 1.0, -5.5]), np.array([-3.0, 6.2, -4.4])
+    share = np.clip((points - start) @ along / (along @ along), 0.0, 1.0)[:, None]
+    jaw = np.maximum(np.linalg.norm(points - start - share * along, axis=-1) - 1.2, 0.0)
+    coarsest = 1.5 + 0.5 * smoothstep(points[:, 2], 2.5, 5.0)
+    spacing = np.clip(np.minimum(0.30 + 0.15 * distance, 0.75 + 0.15 * jaw), 0.30, coarsest) * SPACING_SCALE
+    return np.minimum(spacing, 0.16 + 0.10 * np.maximum(wing, 0.0))
 
 
 def inside_polygon(points: Array, polygon: Array) -> np.ndarray:
