@@ -15,12 +15,18 @@ from torch_backend.head.author_space import Array, smoothstep
 from torch_backend.head.blink import move_lids
 from torch_backend.head.field_solver import FieldSolver
 from torch_backend.head.implicit_surface import frontal_ridge
-from torch_backend.head.jaw import CORNER_PULL, JAW_SHIFT, compute_jaw_weights, open_jaw
+from torch_backend.head.jaw import CORNER_PULL, JAW_SHIFT, compute_jaw_weights, open_jaw, smooth_over_mesh
 from torch_backend.head.lip_field import LipField, LipMove, Vector
 from torch_backend.head.skin_labels import NOT_ON_RING, SkinLabels
 
 LID_RING_SHARE = (0.0, 0.0, 0.0, 0.0, 0.1, 0.2, 0.3, 0.45, 0.7, 0.9, 1.0)
 """How much of a patch's motion each eyelid ring takes, from the lid's inside outwards: patches must not open lids."""
+
+
+CORNER_RELAX_CENTER = (3.2, 0.0, 6.9)
+"""x and depth below the eyes of the skin that mouthClose relaxes, cm."""
+CORNER_RELAX_RADIUS = 1.5
+CORNER_RELAX_PASSES = 12
 
 
 @dataclass(frozen=True)
@@ -185,18 +191,29 @@ class ExpressionBuilder:
             ),
             "mouthShrugUpper": lambda: lips.move(LipMove(upper=(0, 0.16, 0.30))),
             "cheekPuff": lambda: (
-                self.patch(Patch((3.9, 6.4, -6.2), (1.9, 2.4, 2.0), (0.62, 0.42, 0.0)), side=0)
+                self.patch(Patch((3.7, 6.6, -6.2), (1.8, 2.4, 1.9), (0.80, 0.62, 0.0)), side=0)
                 + lips.move(LipMove(press=0.5))
             ),
         }
         shapes = {name: self._symmetric(make()) for name, make in symmetric.items()}
-        shapes["mouthClose"] = self._symmetric(lips.seal(shapes["jawOpen"]))
+        shapes["mouthClose"] = self._symmetric(
+            self._without_corner_kink(shapes["jawOpen"], lips.seal(shapes["jawOpen"]))
+        )
         self._seal_exactly(shapes)
         shapes["jawLeft"] = self.jaw(np.tile([JAW_SHIFT, 0.0, 0.0], (len(vertices), 1)))
         shapes["mouthLeft"] = lips.shift(1)
         shapes["jawRight"] = self._mirrored(shapes["jawLeft"])
         shapes["mouthRight"] = self._mirrored(shapes["mouthLeft"])
         return shapes
+
+    def _without_corner_kink(self, opened: Array, sealed: Array) -> Array:
+        """Return the seal (V, 3) with the skin relaxed beside the mouth corners, where it would fold."""
+        free = ~self._labels.on_mouth | (self._labels.mouth_ring > 6)
+        posed = opened + sealed
+        relaxed = smooth_over_mesh(posed, self._labels.triangles, free, CORNER_RELAX_PASSES)
+        distance = (np.abs(self._vertices) - np.array(CORNER_RELAX_CENTER)) * [1, 0, 1]
+        window = np.exp(-((np.linalg.norm(distance, axis=1) / CORNER_RELAX_RADIUS) ** 4)) * (self._vertices[:, 1] > 4.0)
+        return sealed + window[:, None] * (relaxed - posed)
 
     def _seal_exactly(self, shapes: dict[str, Array]) -> None:
         """Remove the rounding left on the contact ring after the seal's interpolation and symmetrization."""

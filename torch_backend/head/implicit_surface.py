@@ -17,7 +17,7 @@ from torch_backend.head.author_space import Array, smoothstep
 
 Point = Sequence[float]
 
-NECK_HEIGHT = -17.6
+NECK_HEIGHT = -19.4
 """z of the neck boundary."""
 LID_THICKNESS = 0.20
 """How far the lids' skin lies outside the eyeball sphere, cm."""
@@ -116,17 +116,17 @@ def _eye_sockets_and_brow(points: Array, field: Array) -> Array:
 
 
 def _neck(points: Array) -> Array:
-    throat = capsule(points, (0, -0.9, -6), (0, -2.6, -20), (4.3, 4.7))
-    nape = capsule(points, (0, -3.2, -3), (0, -4.4, -20), (3.6, 4.6))
+    throat = capsule(points, (0, -0.9, -6), (0, -2.4, -20), (4.05, 4.5))
+    nape = capsule(points, (0, -3.2, -3), (0, -4.2, -20), (3.5, 4.3))
     neck = smooth_union(throat, nape, 1.5)
     cord = bezier_tube(points, [(4.5, -2.3, -5.0), (4.1, 0.4, -11.5), (1.0, 2.0, -18.6)], (0.6, 0.62))
     neck = smooth_union(neck, cord, 0.9)
     neck = smooth_union(neck, ellipsoid(points, (0, 2.3, -13.6), (0.95, 1.0, 1.5)), 1.3)
-    slope = bezier_tube(points, [(2.2, -4.4, -10.5), (3.3, -4.2, -16.5), (7.4, -3.4, -19.8)], (1.2, 1.5))
+    slope = bezier_tube(points, [(2.2, -4.4, -10.5), (3.3, -4.2, -16.0), (7.4, -3.0, -19.4)], (1.2, 1.2))
     neck = smooth_union(neck, slope, 1.8)
-    collarbone = bezier_tube(points, [(1.0, 2.1, -19.0), (3.8, 2.3, -18.1), (7.4, -0.6, -18.6)], (0.62, 0.55))
-    chest = ellipsoid(points, (0, -2.2, -21.8), (8.0, 4.6, 3.6))
-    neck = smooth_union(neck, smooth_union(chest, collarbone, 0.9), 1.4)
+    chest = ellipsoid(points, (0, -2.2, -23.2), (10.8, 6.5, 5.9))
+    collarbone = bezier_tube(points, [(0.9, 2.2, -18.7), (3.8, 2.6, -18.1), (7.4, -0.4, -18.6)], (0.5, 0.42))
+    neck = smooth_union(neck, smooth_union(chest, collarbone, 0.8), 1.1)
     under_chin = ellipsoid(points, (0, 3.6, -9.9), (2.2, 2.4, 1.1))
     return smooth_union(neck, under_chin, 1.6)
 

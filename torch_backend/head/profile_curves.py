@@ -120,7 +120,7 @@ def lip_relief(x: Array, z: Array) -> Array:
     below = np.clip((contact - z) / np.maximum(contact - lower, 0.06), 0.0, 2.4)
     section = np.where(z > contact, _UPPER_LIP_SECTION(above), _LOWER_LIP_SECTION(below))
     taper = np.clip(1.0 - u**3, 0.0, 1.0) ** 0.6 * (distance < MOUTH_HALF_WIDTH)
-    corner = -0.18 * np.exp(-(((distance - MOUTH_HALF_WIDTH - 0.05) / 0.35) ** 2 + ((z + 6.76) / 0.3) ** 2))
-    groove = -0.09 * np.exp(-((x / 0.32) ** 2) - ((z + 5.2) / 0.55) ** 2)
-    ridges = 0.04 * np.exp(-(((distance - 0.6) / 0.22) ** 2) - ((z + 5.25) / 0.6) ** 2)
+    corner = -0.13 * np.exp(-(((distance - MOUTH_HALF_WIDTH - 0.05) / 0.35) ** 2 + ((z + 6.76) / 0.3) ** 2))
+    groove = -0.12 * np.exp(-((x / 0.32) ** 2) - ((z + 5.2) / 0.55) ** 2)
+    ridges = 0.06 * np.exp(-(((distance - 0.6) / 0.22) ** 2) - ((z + 5.25) / 0.6) ** 2)
     return section * taper + corner + groove + ridges

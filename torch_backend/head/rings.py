@@ -31,7 +31,7 @@ LID_POINTS = 32
 LID_MARGIN_RINGS = (2, 3)
 """Inner and outer edge of the lid margin."""
 
-CARUNCLE_DEGREES = 8.0
+CARUNCLE_DEGREES = 7.0
 """How far the flesh in the inner corner of the eye reaches over the ball."""
 
 MOUTH_POINTS = 25
@@ -100,7 +100,7 @@ def eyelid_rings() -> list[Array]:
     corner = np.minimum(np.arange(LID_POINTS), LID_POINTS - np.arange(LID_POINTS))
     flesh = np.array([1.0, 0.85, 0.5, 0.15])[np.minimum(corner, 3)] * (corner <= 3)
     azimuth = azimuth + CARUNCLE_DEGREES * flesh
-    rings[2] = on_sphere(0.0, 0.0, radius + 0.02 + 0.05 * flesh)
+    rings[2] = on_sphere(0.0, 0.0, radius + 0.02 + 0.02 * flesh)
     azimuth = azimuth - CARUNCLE_DEGREES * flesh
     rim = on_sphere(2.6, 1.6, radius + LID_THICKNESS - 0.04)
     rings.append(rim)
@@ -255,7 +255,7 @@ def ear_relief(s: Array, v: Array) -> Array:
     bowl = np.hypot((s - 0.22) / 1.02, (v + 0.22) / 1.18)
     concha = -0.95 * (1.0 - smoothstep(bowl, 0.35, 1.12))
     fossa = -0.14 * _bump(s, v, (0.05, 1.62), (0.35, 0.35))
-    tragus = 0.75 * _bump(s, v, (0.96, -0.30), (0.24, 0.40))
+    tragus = 0.95 * _bump(s, v, (0.90, -0.30), (0.22, 0.42))
     antitragus = 0.24 * _bump(s, v, (0.22, -1.34), (0.32, 0.22)) - 0.16 * _bump(s, v, (0.72, -1.15), (0.2, 0.25))
     lobe = 0.10 * _bump(s, v, (0.0, -2.25), (0.6, 0.6)) - 0.10 * (share > 0.9) * (v < -1.9) * (share - 0.9) / 0.1
     folds = np.maximum(antihelix, crura) + root

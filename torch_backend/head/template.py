@@ -87,7 +87,7 @@ def inside_polygon(points: Array, polygon: Array) -> np.ndarray:
 
 def surface_candidates(step: float = 0.16) -> Array:
     """Return a dense set of points (N, 3) on the half skin (x >= 0), from a narrow band of grid points."""
-    low, high, coarse = np.array([-0.2, -11.6, -19.0]), np.array([10.2, 12.6, 12.4]), 0.64
+    low, high, coarse = np.array([-0.2, -11.6, -20.2]), np.array([10.2, 12.6, 12.4]), 0.64
     axes = [np.arange(a, b, coarse) for a, b in zip(low, high, strict=True)]
     cells = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     cells = cells[np.abs(skin_field(cells)) < 1.5 * coarse]
@@ -114,7 +114,7 @@ class _HalfFill:
         candidates = surface_candidates()
         fixed = np.concatenate(ring_loops)
         side_pins = project_to_skin(np.array(PINNED_SIDE))
-        midline = self._midline_points(candidates, mouth_ends)
+        midline = self._midline_points(candidates, mouth_ends, neck[[0, -1]])
         half = candidates[candidates[:, 0] > 0.12]
         free = self._throw_darts(half, np.concatenate([fixed, side_pins]), midline, neck)
         self.points = np.concatenate([fixed, midline, neck, side_pins, free])
@@ -132,11 +132,14 @@ class _HalfFill:
         plane = stereographic(points)
         return np.logical_or.reduce([inside_polygon(plane, polygon) for polygon in self.hole_polygons])
 
-    def _midline_points(self, candidates: Array, mouth_ends: Array) -> Array:
+    def _midline_points(self, candidates: Array, mouth_ends: Array, neck_ends: Array) -> Array:
         curve = candidates[np.abs(candidates[:, 0]) < 0.09] * [0.0, 1.0, 1.0]
         curve = project_to_skin(curve) * [0.0, 1.0, 1.0]
         aside = curve + np.array([1e-6, 0.0, 0.0])
-        curve = curve[~self.in_hole(aside) & (curve[:, 2] > NECK_HEIGHT + 0.5)]
+        back, front = stereographic(neck_ends)[:, 1]
+        along = stereographic(curve)[:, 1]
+        within = (along > 0.93 * back) & (along < 0.93 * front) & (curve[:, 2] > NECK_HEIGHT + 0.5)
+        curve = curve[~self.in_hole(aside) & within]
         pins = project_to_skin(np.array(PINNED_MIDLINE)) * [0.0, 1.0, 1.0]
         chosen = list(pins)
         order = np.argsort(-np.arctan2(curve[:, 2] - MAP_CENTER[2], curve[:, 1]))
