@@ -88,7 +88,7 @@ _UPPER_LID_LINE = _upper_lid_table()
 
 def height_above_lid(x: ArrayLike, z: ArrayLike) -> Array:
     """Return the height (cm) of frontal points (x, z) above the left upper lid's margin, level beyond the corners."""
-    height: Array = np.asarray(z, dtype=np.float64) - np.interp(x, *_UPPER_LID_LINE)
+    height: Array = np.asarray(z, dtype=np.float64) - np.interp(np.asarray(x, dtype=np.float64), *_UPPER_LID_LINE)
     return height
 
 

@@ -105,9 +105,9 @@ def eyelid_rings() -> list[Array]:
     rim = on_sphere(2.6, 1.6, radius + LID_THICKNESS - 0.04)
     rings.append(rim)
     is_upper = np.sin(phase) > 0
-    for lower, upper in ((0.13, 0.13), (0.25, LID_CREASE_HEIGHT - 0.09), (0.38, LID_CREASE_HEIGHT), (0.52, 0.40)):
-        rise = np.where(is_upper, np.abs(np.sin(phase)) ** 0.6 * upper, 0.9 * lower * np.sin(phase))
-        rings.append(cast_from_front(rim[:, 0] + np.cos(phase) * 0.6 * lower, rim[:, 2] + rise))
+    for below, above in ((0.13, 0.13), (0.25, LID_CREASE_HEIGHT - 0.09), (0.38, LID_CREASE_HEIGHT), (0.52, 0.40)):
+        rise = np.where(is_upper, np.abs(np.sin(phase)) ** 0.6 * above, 0.9 * below * np.sin(phase))
+        rings.append(cast_from_front(rim[:, 0] + np.cos(phase) * 0.6 * below, rim[:, 2] + rise))
     upward = np.where(is_upper, 0.95, 0.9)
     for offset, sideways in ((0.66, 0.66), (0.92, 0.72), (1.25, 0.78)):
         x = rim[:, 0] + np.cos(phase) * offset * sideways
