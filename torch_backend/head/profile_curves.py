@@ -17,11 +17,11 @@ from torch_backend.head.author_space import Array
 
 Curve = Callable[[Array], Array]
 
-EYE_CENTER = np.array([3.2, 6.55, 0.0])
+EYE_CENTER = np.array([3.15, 6.55, 0.0])
 """Centre of the left eyeball (x, f, z)."""
 EYE_RADIUS = 1.66
 """Radius of the eyeball the lids are fitted to; the eyeball part itself is drawn slightly smaller."""
-CANTHUS_AZIMUTH = (-60.0, 61.0)
+CANTHUS_AZIMUTH = (-56.0, 60.0)
 """Azimuth of the inner and outer eye corner about the ball's vertical axis, degrees."""
 CANTHUS_ELEVATION = (-6.5, 3.5)
 """Elevation of the inner and outer eye corner, degrees."""
