@@ -79,7 +79,8 @@ class Studio:
         bpy.ops.wm.read_factory_settings(use_empty=True)
         self.scene = bpy.context.scene
         self.scene.world = create_world()
-        self.head = create_head_object(clip, self.scene)
+        self.head = create_head_object(clip)
+        self.scene.collection.objects.link(self.head)
         if not subdivided:
             self.head.modifiers.clear()
         stage = build_stage(self.head, to_blender_axes(clip.template_vertices))
