@@ -11,7 +11,7 @@ import numpy as np
 from torch_backend.head import profile_curves as profile
 from torch_backend.head.author_space import Array, smoothstep
 
-CLOSED_LIFT = 0.10
+CLOSED_LIFT = 0.12
 """How far a lid that slid by LIFT_DEGREES stands off its open distance from the ball's centre."""
 LIFT_DEGREES = 30.0
 UPPER_FADE_DEGREES = 30.0

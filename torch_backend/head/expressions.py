@@ -11,15 +11,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from blender_talkhead.facial.blendshapes import ARKIT_BLENDSHAPES
-from torch_backend.head.author_space import Array
+from torch_backend.head.author_space import Array, smoothstep
 from torch_backend.head.blink import move_lids
 from torch_backend.head.field_solver import FieldSolver
-from torch_backend.head.jaw import CORNER_PULL, JAW_SHIFT, compute_jaw_weights, open_jaw
+from torch_backend.head.implicit_surface import frontal_ridge
+from torch_backend.head.jaw import CORNER_PULL, JAW_SHIFT, compute_jaw_weights, open_jaw, smooth_over_mesh
 from torch_backend.head.lip_field import LipField, LipMove, Vector
 from torch_backend.head.skin_labels import NOT_ON_RING, SkinLabels
 
-LID_RING_SHARE = (0.0, 0.0, 0.0, 0.0, 0.2, 0.45, 0.7, 0.9, 1.0)
+LID_RING_SHARE = (0.0, 0.0, 0.0, 0.0, 0.1, 0.2, 0.3, 0.45, 0.7, 0.9, 1.0)
 """How much of a patch's motion each eyelid ring takes, from the lid's inside outwards: patches must not open lids."""
+
+
+CORNER_RELAX_CENTER = (3.2, 0.0, 6.9)
+"""x and depth below the eyes of the skin that mouthClose relaxes, cm."""
+CORNER_RELAX_RADIUS = 1.5
+CORNER_RELAX_PASSES = 12
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,26 @@ class Patch:
     center: Vector
     radii: Vector
     offset: Vector
+
+
+@dataclass(frozen=True)
+class Furrow:
+    """A line of skin, seen from the front, that sinks or swells as one on the left side (cm)."""
+
+    start: tuple[float, float]
+    """(x, z) of the line's ends."""
+    stop: tuple[float, float]
+    width: float
+    """Gaussian half width of the band."""
+    offset: Vector
+    """Displacement on the line itself."""
+
+
+SMILE_FOLDS = (
+    Furrow((1.95, -3.75), (3.15, -6.0), 0.30, (-0.02, -0.20, 0.0)),
+    Furrow((2.85, -3.8), (3.95, -5.4), 0.75, (0.08, 0.32, 0.14)),
+)
+"""The naso-labial fold of a smile: the furrow itself, and the cheek that swells beside it."""
 
 
 class ExpressionBuilder:
@@ -55,6 +82,15 @@ class ExpressionBuilder:
                 distance = (self._vertices - np.array(one.center) * flip) / np.array(one.radii)
                 weight = np.exp(-(distance**2).sum(axis=1)) * self._patch_share
                 total += weight[:, None] * np.array(one.offset) * flip
+        return total
+
+    def furrows(self, *lines: Furrow) -> Array:
+        """Return the sum of furrows on the left side of the face."""
+        x, f, z = self._vertices.T
+        total = np.zeros_like(self._vertices)
+        for line in lines:
+            weight = frontal_ridge(x, z, line.start, line.stop, line.width) * self._patch_share
+            total += (weight * (f > 4.0) * smoothstep(x, 0.0, 1.0))[:, None] * np.array(line.offset)
         return total
 
     def jaw(self, rigid: Array) -> Array:
@@ -92,11 +128,15 @@ class ExpressionBuilder:
                 Patch((4.2, 8.3, 2.5), (1.5, 2.0, 1.0), (0.0, 0.0, -0.30)),
             ),
             "browOuterUp": self.patch(Patch((4.3, 8.2, 2.6), (1.9, 2.5, 1.4), (0.0, -0.10, 0.62))),
-            "eyeBlink": self._lids(1.0),
+            "eyeBlink": self._lids(1.0)
+            + self.patch(
+                Patch((3.3, 8.0, -1.7), (1.7, 1.6, 0.8), (0.0, 0.06, 0.12)),
+                Patch((3.4, 8.7, 2.1), (1.9, 2.0, 0.9), (0.0, 0.02, -0.10)),
+            ),
             "eyeSquint": lower_lid
             + self._lids(0.18)
-            + self.patch(Patch((3.4, 7.9, -1.6), (1.6, 2.0, 1.0), (0.0, 0.06, 0.18))),
-            "eyeWide": self._lids(-0.30) + self.patch(Patch((3.2, 8.5, 2.4), (1.9, 2.0, 1.0), (0.0, 0.0, 0.16))),
+            + self.patch(Patch((3.4, 7.9, -1.7), (1.7, 2.0, 1.0), (0.0, 0.10, 0.28))),
+            "eyeWide": self._lids(-0.36) + self.patch(Patch((3.2, 8.5, 2.4), (1.9, 2.0, 1.0), (0.0, 0.0, 0.24))),
             "eyeLookDown": self._lids(0.34, meeting=0.0, overlap=False) - 0.25 * lower_lid,
             "eyeLookUp": self._lids(-0.16),
             "eyeLookIn": no_motion,
@@ -105,26 +145,30 @@ class ExpressionBuilder:
 
     def _cheek_and_nose_shapes(self) -> dict[str, Array]:
         return {
-            "cheekSquint": self.patch(Patch((3.6, 7.6, -2.2), (1.7, 2.2, 1.4), (0.05, 0.18, 0.52)))
+            "cheekSquint": self.patch(Patch((3.6, 7.6, -2.5), (1.8, 2.2, 1.4), (0.05, 0.26, 0.62)))
             + 0.55 * self._lids(1.0, upper=False, meeting=0.35),
             "noseSneer": self.patch(
                 Patch((1.4, 9.9, -3.6), (0.9, 1.3, 1.0), (0.10, -0.02, 0.44)),
                 Patch((2.0, 9.2, -3.4), (1.0, 1.6, 1.8), (0.0, 0.10, 0.26)),
-                Patch((1.6, 9.6, -5.3), (1.0, 1.4, 0.7), (0.0, 0.05, 0.16)),
-            ),
+                Patch((1.6, 9.6, -5.3), (1.0, 1.4, 0.7), (0.0, 0.05, 0.20)),
+            )
+            + 0.6 * self.furrows(SMILE_FOLDS[0]),
         }
 
     def _mouth_side_shapes(self) -> dict[str, Array]:
         lips = self._lips
-        smile = LipMove(upper=(0, -0.06, 0.10), lower=(0, -0.06, 0.10), corner=(0.66, -0.34, 0.64), fullness=3.0)
+        lower_lid = self._lids(1.0, upper=False, meeting=0.40)
+        smile = LipMove(upper=(0, -0.06, 0.10), lower=(0, -0.06, 0.10), corner=(0.72, -0.42, 0.74), fullness=3.0)
         return {
             "mouthSmile": lips.move(smile, side=1)
             + self.patch(
-                Patch((3.8, 7.4, -4.2), (1.7, 2.2, 1.7), (0.28, 0.24, 0.42)),
-                Patch((3.5, 7.9, -2.4), (1.5, 2.0, 1.1), (0.0, 0.06, 0.14)),
-            ),
-            "mouthFrown": lips.move(LipMove(corner=(0.12, -0.05, -0.62)), side=1),
-            "mouthDimple": lips.move(LipMove(corner=(0.40, -0.44, 0.05)), side=1),
+                Patch((3.7, 7.4, -4.0), (1.7, 2.2, 1.7), (0.28, 0.30, 0.52)),
+                Patch((3.5, 7.9, -2.2), (1.6, 2.0, 1.0), (0.0, 0.10, 0.26)),
+            )
+            + self.furrows(*SMILE_FOLDS)
+            + 0.25 * lower_lid,
+            "mouthFrown": lips.move(LipMove(corner=(0.14, -0.08, -0.74)), side=1),
+            "mouthDimple": lips.move(LipMove(corner=(0.48, -0.52, 0.06)), side=1),
             "mouthStretch": lips.stretch(out=0.70, back=-0.45, up=-0.18, thin=0.15, side=1),
             "mouthUpperUp": lips.move(LipMove(upper=(0, 0.06, 0.48), corner=(0, 0, 0.10)), side=1)
             + self.patch(Patch((2.3, 9.2, -4.4), (1.0, 1.4, 1.0), (0.05, 0.08, 0.15))),
@@ -147,18 +191,29 @@ class ExpressionBuilder:
             ),
             "mouthShrugUpper": lambda: lips.move(LipMove(upper=(0, 0.16, 0.30))),
             "cheekPuff": lambda: (
-                self.patch(Patch((3.9, 6.4, -6.2), (1.9, 2.4, 2.0), (0.62, 0.42, 0.0)), side=0)
+                self.patch(Patch((3.7, 6.6, -6.2), (1.8, 2.4, 1.9), (0.80, 0.62, 0.0)), side=0)
                 + lips.move(LipMove(press=0.5))
             ),
         }
         shapes = {name: self._symmetric(make()) for name, make in symmetric.items()}
-        shapes["mouthClose"] = self._symmetric(lips.seal(shapes["jawOpen"]))
+        shapes["mouthClose"] = self._symmetric(
+            self._without_corner_kink(shapes["jawOpen"], lips.seal(shapes["jawOpen"]))
+        )
         self._seal_exactly(shapes)
         shapes["jawLeft"] = self.jaw(np.tile([JAW_SHIFT, 0.0, 0.0], (len(vertices), 1)))
         shapes["mouthLeft"] = lips.shift(1)
         shapes["jawRight"] = self._mirrored(shapes["jawLeft"])
         shapes["mouthRight"] = self._mirrored(shapes["mouthLeft"])
         return shapes
+
+    def _without_corner_kink(self, opened: Array, sealed: Array) -> Array:
+        """Return the seal (V, 3) with the skin relaxed beside the mouth corners, where it would fold."""
+        free = ~self._labels.on_mouth | (self._labels.mouth_ring > 6)
+        posed = opened + sealed
+        relaxed = smooth_over_mesh(posed, self._labels.triangles, free, CORNER_RELAX_PASSES)
+        distance = (np.abs(self._vertices) - np.array(CORNER_RELAX_CENTER)) * [1, 0, 1]
+        window = np.exp(-((np.linalg.norm(distance, axis=1) / CORNER_RELAX_RADIUS) ** 4)) * (self._vertices[:, 1] > 4.0)
+        return sealed + window[:, None] * (relaxed - posed)
 
     def _seal_exactly(self, shapes: dict[str, Array]) -> None:
         """Remove the rounding left on the contact ring after the seal's interpolation and symmetrization."""

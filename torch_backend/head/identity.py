@@ -96,7 +96,7 @@ _SIDE_BLEND = 1.0
 PRESETS: dict[str, dict[str, float]] = {
     "mean": {},
     "broad": {
-        "jaw_width": 0.8, "jaw_angle": 1.0, "brow_ridge": 1.0, "nose_width": 1.0, "nose_height": -0.5,
+        "jaw_width": 0.7, "jaw_angle": 0.5, "brow_ridge": 1.0, "nose_width": 1.0, "nose_height": -0.5,
         "chin_height": -0.65, "chin_projection": 1.0, "neck_width": 1.0, "lip_thickness": -0.6, "eye_size": -0.7,
         "cheek_fullness": -0.5, "cheekbone": 0.6, "eye_hood": 1.0, "forehead": -0.7, "ear_size": 0.6,
         "nose_bridge": 0.45,

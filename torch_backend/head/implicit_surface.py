@@ -13,12 +13,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from torch_backend.head import profile_curves as profile
-from torch_backend.head.author_space import Array
+from torch_backend.head.author_space import Array, smoothstep
 
 Point = Sequence[float]
 
-NECK_HEIGHT = -17.0
+NECK_HEIGHT = -19.4
 """z of the neck boundary."""
+LID_THICKNESS = 0.20
+"""How far the lids' skin lies outside the eyeball sphere, cm."""
+LID_CREASE_HEIGHT = 0.31
+"""Frontal height of the upper lid's crease above the lid margin, cm."""
 
 
 def smooth_union(first: Array, second: Array, radius: float) -> Array:
@@ -94,9 +98,11 @@ def _skull_and_jaw(points: Array) -> Array:
     underside = np.array([0.06, -0.46, -0.86])
     underside /= np.linalg.norm(underside)
     field = smooth_intersection(field, (points - np.array([0.0, 8.4, -11.35])) @ underside, 1.9)
-    field = smooth_union(field, ellipsoid(points, (4.0, 5.2, -2.6), (2.1, 2.0, 1.7)), 2.2)
-    field = smooth_union(field, ellipsoid(points, (3.9, 5.0, -5.6), (1.7, 1.6, 2.4)), 2.0)
-    field = smooth_union(field, capsule(points, (4.1, 1.6, -6.9), (1.7, 7.0, -9.6), (0.8, 0.8)), 1.8)
+    field = smooth_union(field, ellipsoid(points, (4.4, 5.0, -2.0), (1.9, 2.0, 1.3)), 2.0)
+    field = smooth_union(field, ellipsoid(points, (3.3, 5.4, -5.4), (1.6, 1.6, 2.2)), 2.0)
+    field = smooth_union(
+        field, bezier_tube(points, [(4.3, 1.2, -6.4), (4.1, 4.2, -9.1), (1.3, 7.6, -9.9)], (0.7, 0.7)), 1.9
+    )
     hollow = -0.10 * np.exp(-(((x - 4.6) / 1.6) ** 2) - ((z + 6.0) / 1.9) ** 2) * _front_mask(f)
     temple = -0.22 * np.exp(-(((f - 5.4) / 1.9) ** 2) - ((z - 2.6) / 2.0) ** 2) / (1.0 + np.exp(-(x - 4.0) / 0.4))
     return field - hollow - temple
@@ -105,39 +111,57 @@ def _skull_and_jaw(points: Array) -> Array:
 def _eye_sockets_and_brow(points: Array, field: Array) -> Array:
     field = smooth_intersection(field, -ellipsoid(points, (3.1, 9.55, -0.05), (1.9, 1.6, 1.15)), 1.3)
     field = smooth_intersection(field, -ellipsoid(points, (1.55, 9.75, 0.1), (0.5, 0.9, 0.9)), 0.9)
-    brow = bezier_tube(points, [(0.7, 8.75, 1.75), (3.0, 8.75, 2.6), (5.2, 6.1, 1.3)], (0.55, 0.25))
+    brow = bezier_tube(points, [(0.6, 8.72, 1.65), (3.2, 8.85, 2.55), (5.9, 4.9, 0.7)], (0.5, 0.12))
     return smooth_union(field, brow, 1.2)
 
 
 def _neck(points: Array) -> Array:
-    throat = capsule(points, (0, -0.9, -6), (0, -2.8, -20), (4.6, 5.2))
-    cord = capsule(points, (4.0, -2.2, -4.5), (1.6, 1.6, -18), (1.0, 0.9))
-    nape = capsule(points, (0, -3.2, -3), (0, -4.2, -20), (3.6, 4.2))
-    neck = smooth_union(smooth_union(throat, cord, 1.2), nape, 1.5)
-    neck = smooth_union(neck, ellipsoid(points, (0, 2.0, -14.0), (1.1, 1.1, 1.6)), 1.4)
-    under_chin = ellipsoid(points, (0, 3.6, -10.0), (2.2, 2.4, 1.1))
+    throat = capsule(points, (0, -0.9, -6), (0, -2.4, -20), (4.05, 4.5))
+    nape = capsule(points, (0, -3.2, -3), (0, -4.2, -20), (3.5, 4.3))
+    neck = smooth_union(throat, nape, 1.5)
+    cord = bezier_tube(points, [(4.5, -2.3, -5.0), (4.1, 0.4, -11.5), (1.0, 2.0, -18.6)], (0.6, 0.62))
+    neck = smooth_union(neck, cord, 0.9)
+    neck = smooth_union(neck, ellipsoid(points, (0, 2.3, -13.6), (0.95, 1.0, 1.5)), 1.3)
+    slope = bezier_tube(points, [(2.2, -4.4, -10.5), (3.3, -4.2, -16.0), (7.4, -3.0, -19.4)], (1.2, 1.2))
+    neck = smooth_union(neck, slope, 1.8)
+    chest = ellipsoid(points, (0, -2.2, -23.2), (10.8, 6.5, 5.9))
+    collarbone = bezier_tube(points, [(0.9, 2.2, -18.7), (3.8, 2.6, -18.1), (7.4, -0.4, -18.6)], (0.5, 0.42))
+    neck = smooth_union(neck, smooth_union(chest, collarbone, 0.8), 1.1)
+    under_chin = ellipsoid(points, (0, 3.6, -9.9), (2.2, 2.4, 1.1))
     return smooth_union(neck, under_chin, 1.6)
 
 
 def _nose(points: Array) -> Array:
-    nose = capsule(points, (0, 8.55, 0.9), (0, 10.55, -2.9), (0.62, 0.72))
-    nose = smooth_union(nose, capsule(points, (0, 8.0, 0.2), (0, 9.0, -3.2), (0.7, 1.3)), 0.8)
-    tip = np.linalg.norm(points - np.array([0.0, 10.70, -3.35]), axis=-1) - 0.86
+    nose = capsule(points, (0, 8.72, 0.9), (0, 10.30, -2.6), (0.50, 0.55))
+    nose = smooth_union(nose, capsule(points, (0, 8.0, 0.2), (0, 9.15, -3.2), (0.72, 1.25)), 0.8)
+    tip = np.linalg.norm(points - np.array([0.0, 10.52, -3.22]), axis=-1) - 0.82
     nose = smooth_union(nose, tip, 0.5)
-    nose = smooth_union(nose, ellipsoid(points, (0.42, 10.80, -3.5), (0.5, 0.5, 0.5)), 0.35)
-    nose = smooth_union(nose, ellipsoid(points, (1.18, 9.80, -3.78), (0.68, 0.95, 0.64)), 0.34)
-    return smooth_union(nose, capsule(points, (0, 10.5, -3.9), (0, 9.6, -4.55), (0.32, 0.42)), 0.35)
+    nose = smooth_union(nose, ellipsoid(points, (0.40, 10.66, -3.36), (0.5, 0.5, 0.5)), 0.35)
+    wing = ellipsoid(points, (1.22, 9.78, -3.74), (0.54, 0.90, 0.68))
+    nose = smooth_union(nose, wing, 0.38)
+    return smooth_union(nose, capsule(points, (0, 10.45, -3.85), (0, 9.6, -4.50), (0.30, 0.40)), 0.30)
+
+
+def _alar_crease(points: Array) -> Array:
+    """Return how deep (cm) the furrow round the nose wing is: a soft tube that hardly depends on depth."""
+    squeezed = points * np.array([1.0, 0.45, 1.0])
+    curve = [(1.30, 10.2 * 0.45, -2.95), (2.10, 9.8 * 0.45, -2.85), (1.92, 9.2 * 0.45, -4.15)]
+    distance = bezier_tube(squeezed, curve, (0.0, 0.0))
+    return 0.20 * np.exp(-((distance / 0.20) ** 2)) * smoothstep(points[..., 2], -4.45, -3.75)
 
 
 def _closed_lids(points: Array, field: Array) -> Array:
     offset = points - profile.EYE_CENTER
     radius = np.linalg.norm(offset, axis=-1)
-    azimuth = np.degrees(np.arctan2(offset[..., 0], offset[..., 1]))
-    elevation = np.degrees(np.arcsin(np.clip(offset[..., 2] / np.maximum(radius, 1e-6), -1.0, 1.0)))
-    upper, _ = profile.lid_elevations(azimuth)
-    crease = np.exp(-(((elevation - upper - 13.0) / 4.0) ** 2)) * np.clip(1.0 - (azimuth / 60.0) ** 2, 0.0, 1.0)
-    shell = radius - (profile.EYE_RADIUS + 0.17)
-    return smooth_union(field, shell, 0.30) + 0.07 * crease * (offset[..., 1] > 0)
+    shell_radius = profile.EYE_RADIUS + LID_THICKNESS
+    field = smooth_union(field, radius - shell_radius, 0.22)
+    x = points[..., 0]
+    above = profile.height_above_lid(x, points[..., 2])
+    along = smoothstep(x, 1.7, 2.3) * (1.0 - smoothstep(x, 4.3, 5.2)) * (offset[..., 1] > 0)
+    near = np.exp(-((np.maximum(radius - shell_radius, 0.0) / 0.9) ** 2))
+    crease = 0.20 * np.exp(-(((above - LID_CREASE_HEIGHT) / 0.10) ** 2))
+    hood = 0.13 * np.exp(-(((above - LID_CREASE_HEIGHT - 0.30) / 0.22) ** 2))
+    return field + (crease - hood) * along * near
 
 
 def _front_mask(f: Array) -> Array:
@@ -156,10 +180,9 @@ def skin_field(points: ArrayLike) -> Array:
     field = smooth_union(field, _neck(half), 2.6)
     field = smooth_union(field, _nose(half), 0.7)
     front = _front_mask(f)
-    wing_crease = 0.16 * np.exp(-(((x - 1.98) / 0.26) ** 2) - ((z + 3.65) / 0.65) ** 2)
     cheek_pad = 0.10 * frontal_ridge(x, z, (2.6, -4.3), (3.7, -6.4), 0.7)
-    nasolabial_fold = 0.14 * frontal_ridge(x, z, (2.0, -4.0), (3.15, -6.7), 0.32)
-    field = field + front * (wing_crease - profile.lip_relief(x, z) - cheek_pad + nasolabial_fold)
+    nasolabial_fold = 0.09 * frontal_ridge(x, z, (2.0, -4.0), (3.15, -6.7), 0.32)
+    field = field + front * (_alar_crease(half) - profile.lip_relief(x, z) - cheek_pad + nasolabial_fold)
     field = _closed_lids(half, field)
     return np.maximum(field, NECK_HEIGHT - 0.4 - z)
 

@@ -64,18 +64,19 @@ def compute_jaw_weights(labels: SkinLabels, normals: Array, solver: FieldSolver)
     weight[bag] = (0.5 - 0.5 * labels.lip_side)[bag]
     fixed = ~np.isnan(weight)
     filled = solver.fill(fixed, np.nan_to_num(weight)[:, None], "harmonic")[:, 0]
-    smoothed = _smooth(filled, labels.triangles, ~on_mouth)
+    smoothed = smooth_over_mesh(filled[:, None], labels.triangles, ~on_mouth, SMOOTHING_PASSES)[:, 0]
     # A plateau of exactly rigid vertices on the chin, which the jaw's motion can be read from.
     outside = np.clip(smoothed / RIGID_FROM, 0.0, 1.0) * smoothstep(z, *NECK_FADE)
     weight = np.where(on_mouth, np.clip(smoothed, 0.0, 1.0), outside)
     return 0.5 * (weight + weight[labels.mirror])
 
 
-def _smooth(values: Array, triangles: NDArray[np.integer], free: NDArray[np.bool_]) -> Array:
+def smooth_over_mesh(values: Array, triangles: NDArray[np.integer], free: NDArray[np.bool_], passes: int) -> Array:
+    """Return values (V, C) after passes that move free (V,) vertices half way to the mean of their neighbours."""
     rows, columns = triangles.ravel(), np.roll(triangles, 1, axis=1).ravel()
     adjacency = sparse.coo_matrix((np.ones(len(rows)), (rows, columns)), (len(values), len(values))).tocsr()
     adjacency = adjacency + adjacency.T
-    degree = np.asarray(adjacency.sum(axis=1)).ravel()
-    for _ in range(SMOOTHING_PASSES):
-        values = np.where(free, 0.5 * values + 0.5 * (adjacency @ values) / degree, values)
+    degree = np.asarray(adjacency.sum(axis=1))
+    for _ in range(passes):
+        values = np.where(free[:, None], 0.5 * values + 0.5 * (adjacency @ values) / degree, values)
     return values

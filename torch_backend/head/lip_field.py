@@ -106,11 +106,12 @@ class LipField:
             spread = p.corner if axis == 0 else 1.0
             offsets[:, axis] = (upper * shape.upper[axis] + lower * shape.lower[axis]) * middle * outward * spread
             offsets[:, axis] += shape.corner[axis] * corner_share * outward
+        # The edge itself hardly rises: higher, a rolled lip would pass through the other one.
         edge = 1.0 - np.clip(p.ring, 0.0, 6.0) / 6.0
         roll_back = 0.15 + 0.75 * edge
         offsets[:, 1] -= (lower * shape.roll_lower + upper * shape.roll_upper) * middle * roll_back
-        offsets[:, 2] += lower * shape.roll_lower * middle * (0.62 * (1.0 - edge) + 0.30)
-        offsets[:, 2] -= upper * shape.roll_upper * middle * (0.62 * (1.0 - edge) + 0.25)
+        offsets[:, 2] += lower * shape.roll_lower * middle * (0.015 + 0.735 * (1.0 - edge))
+        offsets[:, 2] -= upper * shape.roll_upper * middle * 0.75 * (1.0 - edge)
         offsets[:, 2] -= shape.press * 0.45 * p.height * (1.0 - p.corner**4)
         offsets[:, 1] -= shape.press * 0.16 * (1.0 - p.corner**2)
         return self.fill(offsets * p.sided(side)[:, None])

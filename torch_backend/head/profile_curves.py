@@ -17,18 +17,18 @@ from torch_backend.head.author_space import Array
 
 Curve = Callable[[Array], Array]
 
-EYE_CENTER = np.array([3.2, 6.75, 0.0])
+EYE_CENTER = np.array([3.15, 6.55, 0.0])
 """Centre of the left eyeball (x, f, z)."""
-EYE_RADIUS = 1.5
+EYE_RADIUS = 1.66
 """Radius of the eyeball the lids are fitted to; the eyeball part itself is drawn slightly smaller."""
-CANTHUS_AZIMUTH = (-63.0, 63.0)
+CANTHUS_AZIMUTH = (-56.0, 60.0)
 """Azimuth of the inner and outer eye corner about the ball's vertical axis, degrees."""
-CANTHUS_ELEVATION = (-6.0, 3.0)
+CANTHUS_ELEVATION = (-6.5, 3.5)
 """Elevation of the inner and outer eye corner, degrees."""
-LID_HEIGHTS = (21.0, 16.5)
+LID_HEIGHTS = (22.5, 18.0)
 """Height of the upper and depth of the lower lid's arch, degrees."""
 
-MOUTH_HALF_WIDTH = 2.62
+MOUTH_HALF_WIDTH = 2.55
 """x of the mouth corner."""
 
 
@@ -41,8 +41,8 @@ def profile_curve(knots: Sequence[tuple[float, float]]) -> Curve:
 
 
 half_width = profile_curve(
-    [(13, .4), (11.3, 2.6), (10.4, 4.6), (9.5, 5.5), (8.5, 6.15), (7, 6.75), (5, 7.2), (3.5, 7.3), (1.5, 7.1), (0, 6.9),
-     (-2, 6.75), (-4, 6.4), (-6, 5.95), (-8, 5.2), (-10, 4.1), (-12, 3.1)]
+    [(13, .4), (11.3, 2.6), (10.4, 4.6), (9.5, 5.5), (8.5, 6.15), (7, 6.75), (5, 7.15), (3.5, 7.2), (1.5, 6.95),
+     (0, 6.75), (-2, 6.5), (-4, 5.95), (-6, 5.25), (-8, 4.4), (-10, 3.25), (-12, 2.3)]
 )  # fmt: skip
 front_line = profile_curve(
     [(13, -.6), (11.3, 1.3), (10.4, 4.0), (9.6, 5.6), (8.6, 6.95), (7.2, 8.15), (6, 8.8), (4, 9.5), (2.3, 9.7),
@@ -75,22 +75,39 @@ def lid_elevations(azimuth_degrees: ArrayLike) -> tuple[Array, Array]:
     return upper, lower
 
 
+def _upper_lid_table() -> tuple[Array, Array]:
+    azimuth = np.linspace(*CANTHUS_AZIMUTH, 121)
+    elevation = np.radians(lid_elevations(azimuth)[0])
+    distance = EYE_RADIUS + 0.15
+    x = EYE_CENTER[0] + distance * np.cos(elevation) * np.sin(np.radians(azimuth))
+    return x, EYE_CENTER[2] + distance * np.sin(elevation)
+
+
+_UPPER_LID_LINE = _upper_lid_table()
+
+
+def height_above_lid(x: ArrayLike, z: ArrayLike) -> Array:
+    """Return the height (cm) of frontal points (x, z) above the left upper lid's margin, level beyond the corners."""
+    height: Array = np.asarray(z, dtype=np.float64) - np.interp(np.asarray(x, dtype=np.float64), *_UPPER_LID_LINE)
+    return height
+
+
 def lip_lines(x: ArrayLike) -> tuple[Array, Array, Array]:
     """Return z of the contact line and of the upper and lower vermilion border at x (cm, either side)."""
     distance = np.abs(np.asarray(x, dtype=np.float64))
     u = np.clip(distance / MOUTH_HALF_WIDTH, 0.0, 1.0)
     contact = -6.68 + 0.05 * np.cos(1.6 * np.pi * u) * (1.0 - u) - 0.06 * u
-    bow = -0.13 * np.exp(-((distance / 0.33) ** 2)) + 0.05 * np.exp(-(((distance - 0.55) / 0.3) ** 2))
-    upper = contact + 0.80 * (1.0 - u**2.2) ** 0.9 + bow
-    lower = contact - 0.98 * (1.0 - u**2.4) ** 0.8
+    bow = -0.15 * np.exp(-((distance / 0.33) ** 2)) + 0.06 * np.exp(-(((distance - 0.55) / 0.3) ** 2))
+    upper = contact + 0.86 * (1.0 - u**2.2) ** 0.9 + bow
+    lower = contact - 1.06 * (1.0 - u**2.4) ** 0.8
     return contact, upper, lower
 
 
 _UPPER_LIP_SECTION = PchipInterpolator(
-    [0, 0.12, 0.35, 0.7, 1.0, 1.25, 1.8, 2.6], [-0.28, 0.06, 0.34, 0.36, 0.25, 0.14, 0.05, 0]
+    [0, 0.12, 0.35, 0.7, 1.0, 1.25, 1.8, 2.6], [-0.28, 0.08, 0.38, 0.42, 0.29, 0.14, 0.05, 0]
 )
 _LOWER_LIP_SECTION = PchipInterpolator(
-    [0, 0.12, 0.4, 0.7, 1.0, 1.3, 1.8, 2.4], [-0.28, 0.10, 0.42, 0.42, 0.22, 0.04, -0.03, 0]
+    [0, 0.12, 0.4, 0.7, 1.0, 1.3, 1.8, 2.4], [-0.28, 0.12, 0.48, 0.50, 0.24, 0.03, -0.04, 0]
 )
 
 
@@ -103,7 +120,7 @@ def lip_relief(x: Array, z: Array) -> Array:
     below = np.clip((contact - z) / np.maximum(contact - lower, 0.06), 0.0, 2.4)
     section = np.where(z > contact, _UPPER_LIP_SECTION(above), _LOWER_LIP_SECTION(below))
     taper = np.clip(1.0 - u**3, 0.0, 1.0) ** 0.6 * (distance < MOUTH_HALF_WIDTH)
-    corner = -0.18 * np.exp(-(((distance - MOUTH_HALF_WIDTH - 0.05) / 0.35) ** 2 + ((z + 6.76) / 0.3) ** 2))
-    groove = -0.09 * np.exp(-((x / 0.32) ** 2) - ((z + 5.2) / 0.55) ** 2)
-    ridges = 0.04 * np.exp(-(((distance - 0.6) / 0.22) ** 2) - ((z + 5.25) / 0.6) ** 2)
+    corner = -0.13 * np.exp(-(((distance - MOUTH_HALF_WIDTH - 0.05) / 0.35) ** 2 + ((z + 6.76) / 0.3) ** 2))
+    groove = -0.12 * np.exp(-((x / 0.32) ** 2) - ((z + 5.2) / 0.55) ** 2)
+    ridges = 0.06 * np.exp(-(((distance - 0.6) / 0.22) ** 2) - ((z + 5.25) / 0.6) ** 2)
     return section * taper + corner + groove + ridges

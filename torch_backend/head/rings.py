@@ -7,19 +7,32 @@ ring that touches the free fill is the last one (ear: the first).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
+from scipy.interpolate import CubicSpline
 from scipy.ndimage import gaussian_filter1d
 
 from torch_backend.head import profile_curves as profile
 from torch_backend.head.author_space import Array, smoothstep
-from torch_backend.head.implicit_surface import NECK_HEIGHT, cast_from_front, cast_to_skin
+from torch_backend.head.implicit_surface import (
+    LID_CREASE_HEIGHT,
+    LID_THICKNESS,
+    NECK_HEIGHT,
+    cast_from_front,
+    cast_to_skin,
+    frontal_ridge,
+)
 
 LID_POINTS = 32
 """Points of a lid ring, starting at the inner corner, over the upper lid to the outer corner and back below."""
 LID_MARGIN_RINGS = (2, 3)
 """Inner and outer edge of the lid margin."""
+
+CARUNCLE_DEGREES = 7.0
+"""How far the flesh in the inner corner of the eye reaches over the ball."""
 
 MOUTH_POINTS = 25
 """Points of half a mouth ring, from the upper midline over the corner to the lower midline."""
@@ -31,16 +44,25 @@ VERMILION_RING = 5
 """Ring of the vermilion border, counted from the contact ring."""
 
 NOSTRIL_POINTS = 14
-NOSTRIL_CENTER = np.array([0.60, 10.30])
+NOSTRIL_CENTER = np.array([0.74, 10.18])
 """Frontal-plane (x, f) centre of the left nostril, seen from below."""
-NOSTRIL_AXES = (0.25, 0.40)
-NOSTRIL_TURN_DEGREES = 14.0
+NOSTRIL_AXES = (0.28, 0.38)
+NOSTRIL_TURN_DEGREES = 24.0
 """How far the nostril's front end leans to the midline."""
 
-EAR_POINTS = 24
-EAR_CENTER = np.array([7.15, -1.0, -1.35])
-EAR_YAW_DEGREES = 24.0
+EAR_POINTS = 32
+EAR_CENTER = np.array([6.98, -1.0, -1.35])
+EAR_YAW_DEGREES = 20.0
 EAR_TILT_DEGREES = 12.0
+EAR_HOLE = np.array([0.40, -0.20])
+"""Ear coordinates (s forward, v up) of the ear hole, cm."""
+_EAR_OUTLINE = (
+    (1.30, 0.45), (1.22, 1.50), (0.85, 2.50), (0.05, 3.08), (-0.95, 2.88), (-1.66, 2.05), (-1.86, 0.85),
+    (-1.66, -0.35), (-1.25, -1.35), (-1.00, -2.05), (-0.62, -2.70), (0.00, -3.02), (0.62, -2.86), (1.00, -2.20),
+    (1.12, -1.45),
+    (1.22, -0.70),
+)  # fmt: skip
+_EAR_FRONT_SCALES = (0.965, 0.92, 0.87, 0.81, 0.75, 0.68, 0.60, 0.51, 0.42, 0.32, 0.22, 0.11)
 
 NECK_POINTS = 19
 
@@ -58,7 +80,7 @@ class HalfMouth:
 
 
 def eyelid_rings() -> list[Array]:
-    """Return 9 rings (LID_POINTS, 3): 2 socks behind the lids, margin, rim, 5 rings outwards on the skin."""
+    """Return 11 rings (LID_POINTS, 3): 2 socks behind the lids, margin, rim, 4 on lid plate and fold, 3 outwards."""
     center, radius, half = profile.EYE_CENTER, profile.EYE_RADIUS, LID_POINTS // 2
     s = (1.0 - np.cos(np.pi * np.arange(half + 1) / half)) / 2.0
     azimuth = profile.CANTHUS_AZIMUTH[0] + (profile.CANTHUS_AZIMUTH[1] - profile.CANTHUS_AZIMUTH[0]) * s
@@ -67,17 +89,27 @@ def eyelid_rings() -> list[Array]:
     elevation = np.concatenate([upper, lower[-2:0:-1]])
     phase = np.pi * (1.0 - np.arange(LID_POINTS) / half)
 
-    def on_sphere(outward: float, widen: float, distance: float) -> Array:
+    def on_sphere(outward: float, widen: float, distance: float | Array) -> Array:
         a = np.radians(azimuth + np.cos(phase) * widen)
         e = np.radians(elevation + np.sin(phase) * outward)
         direction = np.stack([np.sin(a) * np.cos(e), np.cos(a) * np.cos(e), np.sin(e)], axis=-1)
-        return center + direction * distance
+        return center + direction * np.reshape(distance, (-1, 1))
 
     rings = [on_sphere(deg, 0.35 * deg, radius + lift) for deg, lift in ((16, 0.03), (7, 0.03), (0, 0.02))]
-    rim = on_sphere(2.2, 1.5, radius + 0.13)
+    # The tear duct's flesh: the margin's inner corner reaches over the ball.
+    corner = np.minimum(np.arange(LID_POINTS), LID_POINTS - np.arange(LID_POINTS))
+    flesh = np.array([1.0, 0.85, 0.5, 0.15])[np.minimum(corner, 3)] * (corner <= 3)
+    azimuth = azimuth + CARUNCLE_DEGREES * flesh
+    rings[2] = on_sphere(0.0, 0.0, radius + 0.02 + 0.02 * flesh)
+    azimuth = azimuth - CARUNCLE_DEGREES * flesh
+    rim = on_sphere(2.6, 1.6, radius + LID_THICKNESS - 0.04)
     rings.append(rim)
-    upward = np.where(np.sin(phase) > 0, 0.95, 0.9)
-    for offset, sideways in ((0.13, 0.5), (0.30, 0.65), (0.52, 0.75), (0.80, 0.8), (1.15, 0.8)):
+    is_upper = np.sin(phase) > 0
+    for below, above in ((0.13, 0.13), (0.25, LID_CREASE_HEIGHT - 0.09), (0.38, LID_CREASE_HEIGHT), (0.52, 0.40)):
+        rise = np.where(is_upper, np.abs(np.sin(phase)) ** 0.6 * above, 0.9 * below * np.sin(phase))
+        rings.append(cast_from_front(rim[:, 0] + np.cos(phase) * 0.6 * below, rim[:, 2] + rise))
+    upward = np.where(is_upper, 0.95, 0.9)
+    for offset, sideways in ((0.66, 0.66), (0.92, 0.72), (1.25, 0.78)):
         x = rim[:, 0] + np.cos(phase) * offset * sideways
         z = rim[:, 2] + np.sin(phase) * offset * upward
         rings.append(cast_from_front(x, z))
@@ -172,60 +204,100 @@ def ear_axes() -> Array:
     return lean @ turn
 
 
-def _ear_half_width(v: Array) -> Array:
-    return np.interp(v, [-3.2, -2.2, -1, 0.5, 1.8, 3.1], [1.05, 1.25, 1.5, 1.85, 1.95, 1.7])
+def _ear_outline(count: int) -> Array:
+    """Return `count` points (N, 2) of the ear's outline as (s, v), evenly spaced, from the front upwards and round."""
+    closed = np.array([*_EAR_OUTLINE, _EAR_OUTLINE[0]])
+    knots = np.concatenate([[0.0], np.cumsum(np.sqrt(np.linalg.norm(np.diff(closed, axis=0), axis=1)))])
+    curve = CubicSpline(knots, closed, bc_type="periodic")
+    dense = curve(np.linspace(0.0, knots[-1], 2000))
+    length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(dense, axis=0), axis=1))])
+    at = length[-1] * np.arange(count) / count
+    return np.stack([np.interp(at, length, dense[:, axis]) for axis in range(2)], axis=-1)
+
+
+def _ear_share(s: Array, v: Array) -> tuple[Array, Array]:
+    """Return how far (N,) ear points lie from the ear hole (0) to the outline (1), and their angle in degrees.
+
+    The angle runs from 0 (front) over 90 (up) and 180 (back) to 360.
+    """
+    outline = _ear_outline(256) - EAR_HOLE
+    angles = np.degrees(np.arctan2(outline[:, 1], outline[:, 0])) % 360.0
+    order = np.argsort(angles)
+    angle = np.degrees(np.arctan2(v - EAR_HOLE[1], s - EAR_HOLE[0])) % 360.0
+    reach = np.interp(angle, angles[order], np.linalg.norm(outline, axis=1)[order], period=360.0)
+    return np.hypot(s - EAR_HOLE[0], v - EAR_HOLE[1]) / reach, angle
+
+
+def _between(angle: Array, start: float, stop: float, fade: float) -> Array:
+    return smoothstep(angle, start - fade, start + fade) * (1.0 - smoothstep(angle, stop - fade, stop + fade))
+
+
+def _fold(s: Array, v: Array, path: Sequence[tuple[float, float]], width: float) -> Array:
+    """Return a rounded ridge (N,) of height 1 along a polyline of (s, v) points."""
+    ridges = [frontal_ridge(s, v, a, b, width) for a, b in pairwise(path)]
+    return np.maximum.reduce(ridges)
+
+
+def _bump(s: Array, v: Array, center: tuple[float, float], radii: tuple[float, float]) -> Array:
+    return np.exp(-(((s - center[0]) / radii[0]) ** 2) - ((v - center[1]) / radii[1]) ** 2)
 
 
 def ear_relief(s: Array, v: Array) -> Array:
     """Return the height (N,) of the ear's front along its outward axis at ear coordinates s (forward), v (up)."""
-    rho = np.sqrt((s / _ear_half_width(v)) ** 2 + (v / 3.15) ** 2)
-    angle = np.degrees(np.arctan2(v, -s))
-    above_lobe = 1.0 / (1.0 + np.exp(-(v + 1.7) / 0.25))
-    front = 1.0 / (1.0 + np.exp(-(s - 0.55) / 0.2))
-    helix = 0.36 * np.exp(-(((rho - 0.90) / 0.15) ** 2)) * above_lobe * (1.0 - front * (v < 0.6) * 0.9)
-    groove = -0.20 * np.exp(-(((rho - 0.71) / 0.10) ** 2)) * above_lobe * (1.0 - front)
-    antihelix = 0.46 * np.exp(-(((rho - 0.52) / 0.12) ** 2)) * np.exp(-(((angle - 5.0) / 70.0) ** 2))
-    bowl = -1.05 * np.exp(-(((s - 0.30) / 0.62) ** 2) - ((v + 0.30) / 0.95) ** 2)
-    tragus = 0.42 * np.exp(-(((s - 1.2) / 0.3) ** 2) - ((v + 0.35) / 0.5) ** 2)
-    antitragus = 0.28 * np.exp(-(((s - 0.2) / 0.35) ** 2) - ((v + 1.45) / 0.3) ** 2)
-    return helix + groove + antihelix + bowl + tragus + antitragus + 0.10 * rho * rho
+    share, angle = _ear_share(s, v)
+    rolled = _between(angle, 25.0, 232.0, 14.0)
+    helix = 0.36 * np.exp(-(((share - 0.93) / 0.085) ** 2)) * rolled
+    scapha = -0.20 * np.exp(-(((share - 0.77) / 0.075) ** 2)) * _between(angle, 45.0, 225.0, 15.0)
+    antihelix = 0.42 * _fold(s, v, [(0.10, -1.40), (-0.55, -1.05), (-0.92, -0.2), (-0.80, 0.75)], 0.25)
+    crura = 0.30 * _fold(s, v, [(-0.80, 0.75), (-0.35, 1.95)], 0.24)
+    crura = np.maximum(crura, 0.34 * _fold(s, v, [(-0.80, 0.75), (0.45, 1.22)], 0.20))
+    root = 0.30 * _fold(s, v, [(1.15, 0.95), (0.75, 0.40), (0.05, 0.16)], 0.17)
+    bowl = np.hypot((s - 0.22) / 1.02, (v + 0.22) / 1.18)
+    concha = -0.95 * (1.0 - smoothstep(bowl, 0.35, 1.12))
+    fossa = -0.14 * _bump(s, v, (0.05, 1.62), (0.35, 0.35))
+    tragus = 0.95 * _bump(s, v, (0.90, -0.30), (0.22, 0.42))
+    antitragus = 0.24 * _bump(s, v, (0.22, -1.34), (0.32, 0.22)) - 0.16 * _bump(s, v, (0.72, -1.15), (0.2, 0.25))
+    lobe = 0.10 * _bump(s, v, (0.0, -2.25), (0.6, 0.6)) - 0.10 * (share > 0.9) * (v < -1.9) * (share - 0.9) / 0.1
+    folds = np.maximum(antihelix, crura) + root
+    return helix + scapha + folds + concha + fossa + tragus + antitragus + lobe + 0.12 * share**2
 
 
 def ear_rings() -> tuple[list[Array], Array]:
-    """Return 14 rings (EAR_POINTS, 3) of the left ear, attachment first, and its centre point (1, 3)."""
+    """Return 17 rings (EAR_POINTS, 3) of the left ear, attachment first, and its centre point (1, 3)."""
     axes = ear_axes()
-    phase = 2.0 * np.pi * np.arange(EAR_POINTS) / EAR_POINTS  # 0 = front, pi / 2 = up
 
     def world(h: Array, s: Array, v: Array) -> Array:
         return EAR_CENTER + np.stack([h, s, v], axis=-1) @ axes
 
-    v_rim = 3.15 * np.sin(phase)
-    # A lobe rounder than an ellipse's end.
-    roundness = np.where(v_rim < 0, 0.72, 1.0)
-    s_rim = np.sign(np.cos(phase)) * np.abs(np.cos(phase)) ** roundness * _ear_half_width(v_rim)
-    s_rim = np.minimum(s_rim, 1.45)
+    s_rim, v_rim = _ear_outline(EAR_POINTS).T
+    phase = np.arctan2(v_rim / 3.1, s_rim / 1.7)
     # Towards the front the back rings collapse on the attachment, so the ear grows out of the cheek.
-    attached = smoothstep(s_rim, 0.35, 1.25)
-    s_attach = (0.55 + 0.95 * np.cos(phase)) * (1 - attached) + (s_rim + 0.12) * attached
-    v_attach = (0.05 + 2.2 * np.sin(phase)) * (1 - attached) + v_rim * 0.92 * attached
+    attached = smoothstep(s_rim, 0.35, 1.1)
+    s_attach = (0.55 + 0.95 * np.cos(phase)) * (1 - attached) + (s_rim + 0.14) * attached
+    v_attach = (0.05 + 2.1 * np.sin(phase)) * (1 - attached) + v_rim * 0.96 * attached
     attachment = cast_to_skin(world(np.full(EAR_POINTS, 4.0), s_attach, v_attach), -axes[0], 8.0)
-    rim_height = ear_relief(s_rim * 0.97, v_rim * 0.97)
+
+    def front(scale: float) -> Array:
+        s = EAR_HOLE[0] + (s_rim - EAR_HOLE[0]) * scale
+        v = EAR_HOLE[1] + (v_rim - EAR_HOLE[1]) * scale
+        return world(ear_relief(s, v) + 0.05, s, v)
+
+    rim_height = ear_relief(s_rim, v_rim)
     rim = world(rim_height - 0.02, s_rim, v_rim)
-    back_outer = world(ear_relief(s_rim * 0.93, v_rim * 0.93) - 0.30, s_rim * 0.93, v_rim * 0.93)
-    back_inner = world(ear_relief(s_rim * 0.7, v_rim * 0.7) * 0.3 - 0.42, 0.1 + s_rim * 0.74, v_rim * 0.78)
-    edge = world(rim_height - 0.20, s_rim * 0.985, v_rim * 0.985)
+    # Where it grows out of the cheek the rim lies just above the skin.
+    on_skin = cast_to_skin(world(np.full(EAR_POINTS, 4.0), s_rim, v_rim), -axes[0], 8.0) + 0.06 * axes[0]
+    rim = rim * (1 - attached[:, None]) + (0.35 * rim + 0.65 * on_skin) * attached[:, None]
+    edge = world(rim_height - 0.22, s_rim * 0.99, v_rim * 0.99)
+    back_outer = world(rim_height - 0.34, s_rim * 0.90, v_rim * 0.92)
+    back_inner = world(np.full(EAR_POINTS, -0.42), 0.1 + s_rim * 0.66, v_rim * 0.74)
 
     def grown(ring: Array, share: float) -> Array:
         collapsed = attachment * (1 - share) + rim * share
         return ring * (1 - attached[:, None]) + collapsed * attached[:, None]
 
     rings = [attachment, grown(back_inner, 0.25), grown(back_outer, 0.5), grown(edge, 0.8), rim]
-    hole = np.array([0.32, -0.25])
-    for scale in (0.93, 0.85, 0.76, 0.67, 0.57, 0.46, 0.35, 0.24, 0.12):
-        s = s_rim * scale + (1 - scale) * hole[0]
-        v = v_rim * scale + (1 - scale) * hole[1]
-        rings.append(world(ear_relief(s, v) + 0.10, s, v))
-    center = world(ear_relief(hole[:1], hole[1:]) + 0.10, hole[:1], hole[1:])
+    rings += [front(scale) for scale in _EAR_FRONT_SCALES]
+    center = world(ear_relief(EAR_HOLE[:1], EAR_HOLE[1:]) + 0.05, EAR_HOLE[:1], EAR_HOLE[1:])
     return rings, center
 
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from scipy.spatial import Delaunay, cKDTree
 
-from torch_backend.head.author_space import Array, mirrored
+from torch_backend.head.author_space import Array, mirrored, smoothstep
 from torch_backend.head.implicit_surface import NECK_HEIGHT, project_to_skin, skin_field
 from torch_backend.head.landmarks import PINNED_MIDLINE, PINNED_SIDE
 from torch_backend.head.rings import HalfMouth, ear_rings, eyelid_rings, mouth_rings, neck_ring, nostril_rings
@@ -47,21 +47,29 @@ class Template:
 def stereographic(points: Array) -> Array:
     """Map author-space points (N, 3) to the plane (N, 2), the pole straight below the head's middle.
 
-    Seen from the head's middle the neck is almost edge on; stretching it outwards keeps its rows apart.
+    Seen from the head's middle neck and shoulders are almost edge on; stretching them outwards keeps their rows apart.
     """
     direction = points - MAP_CENTER
     direction = direction / np.linalg.norm(direction, axis=-1, keepdims=True)
-    unrolled = 1.0 + 0.15 * np.maximum(-12.0 - points[:, 2:3], 0.0)
+    below = np.maximum(-12.0 - points[:, 2:3], 0.0)
+    flare = np.maximum(np.hypot(points[:, :1], points[:, 1:2] + 1.8) - 4.6, 0.0) * np.clip(below - 1.0, 0.0, 2.0)
+    unrolled = 1.0 + 0.15 * below + 0.2 * flare
     return direction[:, :2] / (1.0 + direction[:, 2:3]) * unrolled
 
 
 def fill_spacing(points: Array) -> Array:
-    """Return the wanted edge length (N,) in cm at points (N, 3): fine at mouth, nose and eyes."""
+    """Return the wanted edge length (N,) in cm at points (N, 3): fine at mouth, nose, eyes and jaw."""
     mouth = np.linalg.norm((points - [0, 9.3, -6.7]) * [0.75, 1, 1], axis=-1) - 2.3
     nose = np.linalg.norm(points - [0.6, 10.2, -3.6], axis=-1) - 1.5
     eye = np.linalg.norm(points - [3.2, 8.0, 0.3], axis=-1) - 2.0
     distance = np.maximum(np.minimum(np.minimum(mouth, nose), eye), 0.0)
-    return np.clip(0.30 + 0.115 * distance, 0.30, 1.15) * SPACING_SCALE
+    wing = np.linalg.norm(points - [1.6, 9.8, -3.6], axis=-1) - 0.7
+    start, along = np.array([4.6, 1.0, -5.5]), np.array([-3.0, 6.2, -4.4])
+    share = np.clip((points - start) @ along / (along @ along), 0.0, 1.0)[:, None]
+    jaw = np.maximum(np.linalg.norm(points - start - share * along, axis=-1) - 1.2, 0.0)
+    coarsest = 1.5 + 0.5 * smoothstep(points[:, 2], 2.5, 5.0)
+    spacing = np.clip(np.minimum(0.30 + 0.15 * distance, 0.75 + 0.15 * jaw), 0.30, coarsest) * SPACING_SCALE
+    return np.minimum(spacing, 0.16 + 0.10 * np.maximum(wing, 0.0))
 
 
 def inside_polygon(points: Array, polygon: Array) -> np.ndarray:
@@ -79,7 +87,7 @@ def inside_polygon(points: Array, polygon: Array) -> np.ndarray:
 
 def surface_candidates(step: float = 0.16) -> Array:
     """Return a dense set of points (N, 3) on the half skin (x >= 0), from a narrow band of grid points."""
-    low, high, coarse = np.array([-0.2, -11.6, -17.6]), np.array([9.6, 12.6, 12.4]), 0.64
+    low, high, coarse = np.array([-0.2, -11.6, -20.2]), np.array([10.2, 12.6, 12.4]), 0.64
     axes = [np.arange(a, b, coarse) for a, b in zip(low, high, strict=True)]
     cells = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     cells = cells[np.abs(skin_field(cells)) < 1.5 * coarse]
@@ -106,7 +114,7 @@ class _HalfFill:
         candidates = surface_candidates()
         fixed = np.concatenate(ring_loops)
         side_pins = project_to_skin(np.array(PINNED_SIDE))
-        midline = self._midline_points(candidates, mouth_ends)
+        midline = self._midline_points(candidates, mouth_ends, neck[[0, -1]])
         half = candidates[candidates[:, 0] > 0.12]
         free = self._throw_darts(half, np.concatenate([fixed, side_pins]), midline, neck)
         self.points = np.concatenate([fixed, midline, neck, side_pins, free])
@@ -124,11 +132,14 @@ class _HalfFill:
         plane = stereographic(points)
         return np.logical_or.reduce([inside_polygon(plane, polygon) for polygon in self.hole_polygons])
 
-    def _midline_points(self, candidates: Array, mouth_ends: Array) -> Array:
+    def _midline_points(self, candidates: Array, mouth_ends: Array, neck_ends: Array) -> Array:
         curve = candidates[np.abs(candidates[:, 0]) < 0.09] * [0.0, 1.0, 1.0]
         curve = project_to_skin(curve) * [0.0, 1.0, 1.0]
         aside = curve + np.array([1e-6, 0.0, 0.0])
-        curve = curve[~self.in_hole(aside) & (curve[:, 2] > NECK_HEIGHT + 0.5)]
+        back, front = stereographic(neck_ends)[:, 1]
+        along = stereographic(curve)[:, 1]
+        within = (along > 0.93 * back) & (along < 0.93 * front) & (curve[:, 2] > NECK_HEIGHT + 0.5)
+        curve = curve[~self.in_hole(aside) & within]
         pins = project_to_skin(np.array(PINNED_MIDLINE)) * [0.0, 1.0, 1.0]
         chosen = list(pins)
         order = np.argsort(-np.arctan2(curve[:, 2] - MAP_CENTER[2], curve[:, 1]))

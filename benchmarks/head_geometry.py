@@ -1,0 +1,123 @@
+"""Geometric faults of the built-in head over identities, blendshapes and random speech.
+
+    python -m benchmarks.head_geometry [--identities 100] [--frames 200] [--seed 0]
+
+Each identity (seeds 0, 1, ...; the first is the mean head) is posed with every blendshape at weight 1, with random
+speech frames and with closed lips at every jaw opening. Printed are the worst lid cut, lip overlap, count of teeth
+through lips and seal gap of each identity, and how many identities keep all limits. The exit code is 1 if one does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blender_talkhead.facial.blendshapes import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX
+from torch_backend.head.head import Head, load_head
+from torch_backend.head.identity import apply_identity, random_identity
+from torch_backend.metrics.face_collisions import FaceCollisions, measure_collisions, measure_seal_gap
+from torch_backend.speech_corpus.articulation import articulate
+from torch_backend.speech_corpus.phones import BILABIALS, PHONES, PhoneSegment
+
+LID_CUT_LIMIT_MM = 0.2
+LIP_OVERLAP_LIMIT_MM = 0.3
+SEAL_GAP_LIMIT_MM = 0.2
+_RATE = 60.0
+_JAW_OPENINGS = (0.1, 0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True)
+class IdentityReport:
+    """Worst faults of one identity."""
+
+    name: str
+    collisions: FaceCollisions
+    seal_gap_mm: float
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether every limit is kept."""
+        found = self.collisions
+        return (
+            found.lid_cut_mm <= LID_CUT_LIMIT_MM
+            and found.lip_overlap_mm <= LIP_OVERLAP_LIMIT_MM
+            and found.teeth_through_lips == 0
+            and self.seal_gap_mm <= SEAL_GAP_LIMIT_MM
+        )
+
+
+def single_shapes() -> NDArray[np.float64]:
+    """Return poses (52, 52), each one blendshape at weight 1; mouthClose comes with the opening it closes."""
+    weights = np.eye(len(ARKIT_BLENDSHAPES))
+    weights[BLENDSHAPE_INDEX["mouthClose"], BLENDSHAPE_INDEX["jawOpen"]] = 1.0
+    weights[BLENDSHAPE_INDEX["tongueOut"], BLENDSHAPE_INDEX["jawOpen"]] = 0.5
+    return weights
+
+
+def random_speech(frames: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return weights (frames, 52) of random speech with blinks, and (n, 52) of the middles of its p, b and m."""
+    random = np.random.default_rng(seed)
+    segments, start = [], 0.3
+    spoken = [phone for phone in PHONES if phone != "SIL"]
+    while start < frames / _RATE + 1.0:
+        duration = float(random.uniform(0.04, 0.18))
+        segments.append(PhoneSegment(start, start + duration, str(random.choice(spoken))))
+        start += duration
+    times = np.arange(0.3, 0.3 + frames / _RATE, 1.0 / _RATE)[:frames]
+    weights = articulate(segments, times).astype(np.float64)
+    blink = np.clip(np.sin(2.0 * np.pi * 0.7 * times) * 3.0 - 1.5, 0.0, 1.0)
+    for name in ("eyeBlinkLeft", "eyeBlinkRight"):
+        weights[:, BLENDSHAPE_INDEX[name]] = np.maximum(weights[:, BLENDSHAPE_INDEX[name]], blink)
+    middles = np.array([(s.start_seconds + s.end_seconds) / 2 for s in segments if s.phone in BILABIALS])
+    closures = articulate(segments, middles).astype(np.float64) if len(middles) else np.zeros((0, weights.shape[1]))
+    return weights, closures
+
+
+def closed_lips() -> NDArray[np.float64]:
+    """Return poses (n, 52) of lips closed at every jaw opening."""
+    weights = np.zeros((len(_JAW_OPENINGS), len(ARKIT_BLENDSHAPES)))
+    for name in ("jawOpen", "mouthClose"):
+        weights[:, BLENDSHAPE_INDEX[name]] = _JAW_OPENINGS
+    return weights
+
+
+def check_identity(head: Head, name: str, frames: int, seed: int) -> IdentityReport:
+    """Measure one head."""
+    speech, closures = random_speech(frames, seed)
+    collisions = measure_collisions(head, np.concatenate([single_shapes(), speech]))
+    return IdentityReport(name, collisions, measure_seal_gap(head, np.concatenate([closed_lips(), closures])))
+
+
+def describe(report: IdentityReport) -> str:
+    """Return one line of the table."""
+    found = report.collisions
+    return (
+        f"{report.name:>8}  lid cut {found.lid_cut_mm:6.2f} mm  lip overlap {found.lip_overlap_mm:5.2f} mm  "
+        f"teeth out {found.teeth_through_lips:4d}  seal gap {report.seal_gap_mm:5.2f} mm"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure all identities and print a line for each; return 0 if all keep the limits."""
+    parser = argparse.ArgumentParser(description="Geometric faults of the built-in head.")
+    parser.add_argument("--identities", type=int, default=100, help="how many, the mean head included")
+    parser.add_argument("--frames", type=int, default=200, help="random speech frames of each")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the speech")
+    options = parser.parse_args(arguments)
+    mean, clean = load_head(), 0
+    for number in range(options.identities):
+        head = apply_identity(mean, random_identity(number)) if number else mean
+        report = check_identity(head, str(number) if number else "mean", options.frames, options.seed + number)
+        clean += report.is_clean
+        sys.stdout.write(describe(report) + "\n")
+    sys.stdout.write(f"{clean} of {options.identities} identities keep all limits\n")
+    return 0 if clean == options.identities else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
