@@ -46,12 +46,6 @@ def smoothstep(values: ArrayLike, start: float, stop: float) -> Array:
     return t * t * (3.0 - 2.0 * t)
 
 
-def smootherstep(values: ArrayLike, start: float, stop: float) -> Array:
-    """Return a step like smoothstep whose second derivative vanishes at both ends too."""
-    t = np.clip((np.asarray(values, dtype=np.float64) - start) / (stop - start), 0.0, 1.0)
-    return t * t * t * (t * (6.0 * t - 15.0) + 10.0)
-
-
 def mirrored(points: ArrayLike) -> Array:
     """Return points (..., 3) with x negated."""
     return np.asarray(points, dtype=np.float64) * np.array([-1.0, 1.0, 1.0])
