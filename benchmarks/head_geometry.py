@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blender_talkhead.facial.blendshapes import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX
+from blender_talkhead.facial.identities import random_identity
 from torch_backend.head.head import Head, load_head
-from torch_backend.head.identity import apply_identity, random_identity
+from torch_backend.head.identity import apply_identity
 from torch_backend.metrics.face_collisions import FaceCollisions, measure_collisions, measure_seal_gap
 from torch_backend.speech_corpus.articulation import articulate
 from torch_backend.speech_corpus.phones import BILABIALS, PHONES, PhoneSegment

@@ -20,6 +20,7 @@ from blender_talkhead.contract.jobs import AnimateJob
 from blender_talkhead.contract.motion_clip import KIND, ClipTemplate, FloatArray, MotionClipWriter
 from blender_talkhead.contract.result import RESULT_FILE, ResultInfo
 from blender_talkhead.facial.blendshapes import ARKIT_BLENDSHAPES
+from blender_talkhead.facial.identities import resolve_identity
 from torch_backend.emitter import Emitter
 from torch_backend.info import import_torch, read_version, resolve_device
 from torch_backend.jobs import CorpusJob, EvaluateJob, TrainJob
@@ -223,12 +224,10 @@ def _load_predictor(job: AnimateJob, device: str) -> MMTalkerPredictor:
 
 
 def _require_identity(identity: str | None) -> None:
-    from torch_backend.head.identity import resolve_identity
-
     if identity is not None:
         try:
             resolve_identity(identity)
-        except (ValueError, KeyError) as error:
+        except ValueError as error:
             raise UsageError(f"--identity: {error}") from error
 
 
@@ -259,7 +258,7 @@ def _write_clip(
         tracks = _append_frames(job, predictor, plan, audio, writer, report)
         if job.basis_error_limit_mm is not None:
             report = emitter.phase("fitting shapes", animated, _FITTED)
-            _fit_basis(job.basis_error_limit_mm, writer, plan.template_vertices, emitter, report)
+            _fit_basis(job.basis_error_limit_mm, writer, plan.template_vertices, tracks, emitter, report)
         emitter.phase("writing", _FITTED, 1.0)
         if tracks is None:
             writer.commit()
@@ -300,16 +299,27 @@ def _fit_basis(
     error_limit_mm: float,
     writer: MotionClipWriter,
     rest: FloatArray,
+    tracks: PerformedTracks | None,
     emitter: Emitter,
     report: Callable[[float], None],
 ) -> None:
-    """Add a basis to a clip whose frames are written; a motion that has none within reason is left as it is."""
-    from blender_talkhead.facial.motion_basis import fit_motion_basis
+    """Add a basis to a clip whose frames are written; a motion that has none within reason is left as it is.
 
-    def read(first: int, stop: int) -> FloatArray:
+    With a performance it is that of what the clip's curves leave out.
+    """
+    from blender_talkhead.facial.motion_basis import fit_motion_basis
+    from blender_talkhead.facial.remainder import remainder_reader
+
+    def read_offsets(first: int, stop: int) -> FloatArray:
         emitter.check()
         return writer.read_offsets(first, stop)
 
+    read: Callable[[int, int], FloatArray] = read_offsets
+    curves = None if tracks is None else tracks.blendshape_weights
+    performance = None if tracks is None else tracks.performance
+    is_remainder = curves is not None and performance is not None
+    if curves is not None and performance is not None:
+        read = remainder_reader(read_offsets, curves, performance.blendshapes)
     limit = error_limit_mm / 1000.0
     try:
         basis = fit_motion_basis(writer.num_written, read, rest, limit, report)
@@ -322,7 +332,7 @@ def _fit_basis(
             f"{_MAX_SHAPES}: choose the bake mode cache, or a larger error limit"
         )
         return
-    writer.write_basis(basis.shapes, basis.weights, limit, basis.max_error_m)
+    writer.write_basis(basis.shapes, basis.weights, limit, basis.max_error_m, is_remainder)
 
 
 def _describe_options(job: AnimateJob, predictor: MMTalkerPredictor) -> dict[str, Any]:

@@ -5,8 +5,9 @@ import pytest
 
 from benchmarks import head_geometry
 from blender_talkhead.facial.blendshapes import BLENDSHAPE_INDEX
+from blender_talkhead.facial.identities import random_identity
 from torch_backend.head import load_head
-from torch_backend.head.identity import apply_identity, random_identity
+from torch_backend.head.identity import apply_identity
 from torch_backend.metrics import face_collisions
 from torch_backend.metrics.face_collisions import (
     count_teeth_through_lips,

@@ -1,19 +1,23 @@
-"""Identities of the built-in head: named, smooth deformations of space with their Jacobians.
+"""Identities of the built-in head as smooth deformations of space with their Jacobians.
+
+Names, presets and random identities are in `blender_talkhead.facial`; here is what a parameter does.
 
 Every parameter is a Gaussian-weighted local scale or shift of space, so one map moves skin, teeth and tongue alike;
-three more are similarities of the eyeball and its lids, blended out around them, so lids keep fitting a round ball.
+four more are similarities of the eyeball and its lids, blended out around them, so lids keep fitting a round ball.
 Motion made for the mean head is carried over by the map's Jacobian: vertices that share a position share the Jacobian,
 so closed lips stay closed.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from blender_talkhead.facial.identities import validate_identity
 from torch_backend.head import profile_curves as profile
 from torch_backend.head.author_space import Array, author_to_backend, backend_to_author
 from torch_backend.head.head import Head
@@ -23,8 +27,8 @@ Vector = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
-class IdentityParameter:
-    """One local deformation; its value runs from -1 to 1."""
+class LocalDeformation:
+    """What one identity parameter does to space; its value runs from -1 to 1."""
 
     center: Vector
     """(x, f, z) cm."""
@@ -38,29 +42,32 @@ class IdentityParameter:
     """Whether it is applied on either side, mirrored, instead of once on the midline."""
 
 
-def _grow(center: Vector, radii: Vector, scale: Vector) -> IdentityParameter:
-    return IdentityParameter(center, radii, scale=scale)
+def _grow(center: Vector, radii: Vector, scale: Vector) -> LocalDeformation:
+    return LocalDeformation(center, radii, scale=scale)
 
 
-def _move(center: Vector, radii: Vector, shift: Vector) -> IdentityParameter:
-    return IdentityParameter(center, radii, shift=shift)
+def _move(center: Vector, radii: Vector, shift: Vector) -> LocalDeformation:
+    return LocalDeformation(center, radii, shift=shift)
 
 
-def _pair(center: Vector, radii: Vector, scale: Vector = (0, 0, 0), shift: Vector = (0, 0, 0)) -> IdentityParameter:
-    return IdentityParameter(center, radii, scale, shift, paired=True)
+def _pair(center: Vector, radii: Vector, scale: Vector = (0, 0, 0), shift: Vector = (0, 0, 0)) -> LocalDeformation:
+    return LocalDeformation(center, radii, scale, shift, paired=True)
 
 
-LOCAL_PARAMETERS: dict[str, IdentityParameter] = {
+LOCAL_PARAMETERS: dict[str, LocalDeformation] = {
     "face_width": _grow((0, 4, -3), (13, 9, 7), (0.09, 0, 0)),
     "face_length": _grow((0, 6, -6), (12, 9, 8), (0, 0, 0.08)),
     "jaw_width": _grow((0, 3, -7.8), (12, 6, 3.0), (0.12, 0, 0)),
     "jaw_angle": _pair((4.8, 1.6, -7.4), (2.2, 2.6, 2.2), shift=(0.45, 0, 0)),
     "chin_height": _move((0, 8.0, -10.5), (5, 5, 3.6), (0, 0, 0.9)),
     "chin_projection": _move((0, 8.8, -10), (3, 3, 2.2), (0, 0.5, 0)),
+    "chin_width": _grow((0, 8.4, -10.0), (3.6, 3.2, 2.2), (0.24, 0, 0)),
     "nose_width": _grow((0, 10, -3.8), (2.4, 2.2, 1.5), (0.22, 0, 0)),
     "nose_height": _move((0, 10.4, -3.7), (2.2, 2.5, 1.9), (0, 0, 0.5)),
     "nose_projection": _move((0, 10.8, -3.4), (1.9, 2.2, 2.1), (0, 0.55, 0)),
     "nose_bridge": _move((0, 9.4, -0.6), (1.1, 1.3, 1.9), (0, 0.45, 0)),
+    "nose_tip": _move((0, 11.2, -3.5), (1.5, 1.3, 1.2), (0, -0.06, 0.38)),
+    "brow_height": _pair((3.2, 8.9, 2.5), (3.2, 2.2, 1.1), shift=(0, 0, 0.32)),
     "brow_ridge": _move((0, 9.3, 1.9), (6, 2.4, 1.2), (0, 0.42, 0)),
     "forehead": _move((0, 8.5, 6), (7, 4, 3.6), (0, 0.4, 0)),
     "cranium_height": _grow((0, -1, 7), (13, 14, 7), (0, 0, 0.06)),
@@ -80,11 +87,9 @@ LOCAL_PARAMETERS: dict[str, IdentityParameter] = {
 }
 """Local deformations by name."""
 
-EYE_PARAMETERS: dict[str, float] = {"eye_size": 0.11, "eye_spacing": 0.12, "eye_height": 0.10}
-"""Similarity of the eyeball and lids at value 1: relative size, and outward and upward shift in cm."""
-
-IDENTITY_PARAMETERS: tuple[str, ...] = (*LOCAL_PARAMETERS, *EYE_PARAMETERS)
-"""All parameter names; values run from -1 to 1, and 0 is the mean head."""
+EYE_PARAMETERS: dict[str, float] = {"eye_size": 0.11, "eye_spacing": 0.12, "eye_height": 0.10, "eye_tilt": 7.0}
+"""Similarity of the eyeball and lids at value 1: relative size, outward and upward shift in cm, and degrees by which
+the outer corner rises."""
 
 _NOT_ON_EYEBALL = ("eye_hood", "eye_bag")
 """Lid parameters do not move the eyeball's centre."""
@@ -92,71 +97,6 @@ _BLEND_START, _BLEND_STOP = 0.55, 2.3
 """Distances from the ball's surface between which the eye's similarity fades out, cm."""
 _SIDE_BLEND = 1.0
 """Paired parameters fade in from the midline over this many cm."""
-
-PRESETS: dict[str, dict[str, float]] = {
-    "mean": {},
-    "broad": {
-        "jaw_width": 0.7, "jaw_angle": 0.5, "brow_ridge": 1.0, "nose_width": 1.0, "nose_height": -0.5,
-        "chin_height": -0.65, "chin_projection": 1.0, "neck_width": 1.0, "lip_thickness": -0.6, "eye_size": -0.7,
-        "cheek_fullness": -0.5, "cheekbone": 0.6, "eye_hood": 1.0, "forehead": -0.7, "ear_size": 0.6,
-        "nose_bridge": 0.45,
-    },
-    "soft": {
-        "face_width": -0.3, "jaw_width": -0.8, "chin_height": 1.0, "nose_height": 1.0, "nose_projection": -1.0,
-        "nose_width": -0.5, "eye_size": 0.9, "eye_spacing": 0.8, "lip_thickness": 0.9, "lip_projection": 0.3,
-        "brow_ridge": -0.8, "cheek_fullness": 0.5, "neck_width": -1.0, "philtrum": 0.9, "cranium_height": 0.3,
-        "ear_size": -0.8, "jaw_angle": -0.65, "forehead": 0.6, "mouth_width": -0.6, "chin_projection": -0.2,
-    },
-    "lean": {
-        "face_width": -0.65, "face_length": 0.75, "cheek_fullness": -0.9, "cheekbone": 0.9, "nose_projection": 0.9,
-        "nose_bridge": 1.0, "nose_height": -0.7, "chin_projection": 0.7, "mouth_width": 0.8, "lip_thickness": -0.3,
-        "ear_size": 1.0, "ear_angle": 0.9, "eye_bag": 0.9, "brow_ridge": 0.45, "neck_width": -0.5, "temple": -0.8,
-    },
-    "round": {
-        "face_width": 0.9, "face_length": -0.8, "cheek_fullness": 1.0, "jaw_width": 0.5, "nose_height": 0.6,
-        "nose_projection": -0.6, "lip_thickness": 0.5, "eye_size": 0.5, "brow_ridge": -0.6, "chin_height": 0.5,
-        "neck_width": 0.7, "eye_bag": 0.4, "cranium_width": 0.6,
-    },
-}  # fmt: skip
-"""Named identities."""
-
-RANDOM_SPREAD = 0.45
-"""Standard deviation of a random identity's parameters, before clipping to -1..1."""
-
-
-def random_identity(seed: int) -> dict[str, float]:
-    """Return parameters of a random identity; the same seed gives the same face."""
-    values = np.random.default_rng(seed).normal(0.0, RANDOM_SPREAD, len(IDENTITY_PARAMETERS))
-    return {name: float(v) for name, v in zip(IDENTITY_PARAMETERS, np.clip(values, -1.0, 1.0), strict=True)}
-
-
-def resolve_identity(identity: str | int | None) -> dict[str, float]:
-    """Return the parameters of an identity given by preset name or seed (a number, or its digits as text).
-
-    Raises:
-        ValueError: when the name is neither a preset nor a whole number from 0 on.
-    """
-    if identity is None:
-        return {}
-    if isinstance(identity, str) and identity in PRESETS:
-        return dict(PRESETS[identity])
-    try:
-        seed = int(identity)
-    except ValueError:
-        seed = -1
-    if seed < 0:
-        raise ValueError(f"expected an identity of {', '.join(PRESETS)} or a seed from 0 on, got {identity!r}")
-    return random_identity(seed)
-
-
-def validate_identity(parameters: Mapping[str, float]) -> None:
-    """Raise ValueError when a parameter is unknown, not finite or outside -1..1."""
-    unknown = sorted(set(parameters) - set(IDENTITY_PARAMETERS))
-    if unknown:
-        raise ValueError(f"expected identity parameters of IDENTITY_PARAMETERS, got {unknown}")
-    for name, value in parameters.items():
-        if not -1.0 <= value <= 1.0:
-            raise ValueError(f"expected {name} in -1..1, got {value}")
 
 
 def _local_warp(points: Array, parameters: Mapping[str, float]) -> tuple[Array, Array]:
@@ -202,16 +142,23 @@ def _warp(points: Array, parameters: Mapping[str, float]) -> tuple[Array, Array]
         distance = np.linalg.norm(offset, axis=1)
         ramp, slope = _ramp(distance, profile.EYE_RADIUS + _BLEND_START, profile.EYE_RADIUS + _BLEND_STOP)
         inside = 1.0 - ramp
-        similar = center + offset * size
+        turned = size * _tilt(side * EYE_PARAMETERS["eye_tilt"] * parameters.get("eye_tilt", 0.0))
+        similar = center + offset @ turned.T
         toward = similar - moved
         gradient = -(slope / np.maximum(distance, 1e-9))[:, None] * offset
         jacobian = (
             (1.0 - inside)[:, None, None] * jacobian
-            + inside[:, None, None] * size * np.eye(3)
+            + inside[:, None, None] * turned
             + toward[:, :, None] * gradient[:, None, :]
         )
         moved = moved + inside[:, None] * toward
     return moved, jacobian
+
+
+def _tilt(degrees: float) -> Array:
+    """Return the rotation (3, 3) about the axis from back to front that lifts what lies to the left."""
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return np.array([[cosine, 0.0, -sine], [0.0, 1.0, 0.0], [sine, 0.0, cosine]])
 
 
 def _moved_eye_centers(parameters: Mapping[str, float]) -> Array:

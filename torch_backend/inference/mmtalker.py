@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from blender_talkhead.contract.errors import BackendError, UsageError
 from blender_talkhead.contract.motion_clip import ClipTemplate
+from blender_talkhead.facial.identities import resolve_identity
 from torch_backend.audio.expression_controls import NUM_CONTROLS, compute_controls
 from torch_backend.audio.frame_grid import count_frames
 from torch_backend.audio.speech_encoder import SpeechEncoder, load_speech_encoder
 from torch_backend.head import Head, load_head
-from torch_backend.head.identity import apply_identity, identity_jacobians, resolve_identity
+from torch_backend.head.identity import apply_identity, identity_jacobians
 from torch_backend.head.parts_motion import follow_jaw
 from torch_backend.inference.skin_mesh import (
     append_parts,
