@@ -23,6 +23,7 @@ from torch_backend.head import Head, load_head
 from torch_backend.head.identity import apply_identity, identity_jacobians
 from torch_backend.head.parts_motion import follow_jaw
 from torch_backend.inference.skin_mesh import (
+    SkinMesh,
     append_parts,
     build_skin_mesh,
     interpolate_points,
@@ -47,6 +48,7 @@ WINDOW_FRAMES = 150
 BLOCK_FRAMES = 8
 """Frames whose vertices are computed at once: small enough to stay in the processor's cache."""
 HEAD_TOLERANCE_M = 1e-3
+_KEPT_MESHES = 2
 
 Precision = Literal["auto", "float32", "bfloat16"]
 MotionChange = Callable[[int, NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
@@ -93,6 +95,7 @@ class MMTalkerPredictor:
         """Whether predictions are projected on the space of the training motion."""
         self.head = load_head()
         self._jaw_anchor = SurfacePoints.at_vertices(self.head.regions["jaw_anchor"])
+        self._meshes: dict[tuple[int | None, int], SkinMesh] = {}
         _validate_encoder(model, encoder)
         _validate_head(model, self.head)
 
@@ -145,31 +148,13 @@ class MMTalkerPredictor:
         Raises:
             UsageError: `num_vertices` is out of range, or there is no such identity.
         """
-        mesh = build_skin_mesh(self.head, num_vertices, seed, self.model.face_probabilities())
-        polygon_starts, polygon_vertices, corner_uvs, parts = append_parts(self.head, mesh)
-        parameters = _resolve_identity(identity)
-        head = apply_identity(self.head, parameters) if parameters else self.head
-        jacobians = None
-        if parameters:
-            of_vertices = np.asarray(identity_jacobians(self.head, parameters), np.float32)
-            decoded = mesh.points.joined(self._jaw_anchor)
-            jacobians = interpolate_points(decoded, of_vertices).astype(np.float32)
-        return MMTalkerPlan(
-            template_vertices=self._with_parts(mesh.points, head.vertices),
-            polygon_starts=polygon_starts,
-            polygon_vertices=polygon_vertices,
-            corner_uvs=corner_uvs,
-            vertex_colors=np.clip(self._with_parts(mesh.points, head.vertex_colors), 0.0, 1.0),
-            regions=mesh.regions,
-            parts=parts,
-            skin_texture_png=read_skin_texture(),
-            points=mesh.points,
-            num_vertices=num_vertices,
-            identity=parameters,
-            seed=seed,
-            head=head,
-            jacobians=jacobians,
-        )
+        if (num_vertices, seed) not in self._meshes:
+            while len(self._meshes) >= _KEPT_MESHES:
+                self._meshes.pop(next(iter(self._meshes)))
+            self._meshes[num_vertices, seed] = build_skin_mesh(
+                self.head, num_vertices, seed, self.model.face_probabilities()
+            )
+        return build_plan(self.head, self._meshes[num_vertices, seed], num_vertices, identity, seed)
 
     def animate(
         self,
@@ -246,15 +231,57 @@ class MMTalkerPredictor:
         parts = follow_jaw(plan.head, decoded[:, num_points:])
         return np.concatenate([decoded[:, :num_points], parts], axis=1).astype(np.float32)
 
-    def _with_parts(self, points: SurfacePoints, values: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Values of all the head's vertices, the skin's at points instead of vertices."""
-        skin = self.head.num_skin_vertices
-        return np.concatenate([interpolate_points(points, values[:skin]), values[skin:]]).astype(np.float32)
-
     def _autocast(self) -> AbstractContextManager[object]:
         if self.precision == "float32":
             return nullcontext()
         return torch.autocast(self.model.device.type, torch.bfloat16)
+
+
+def build_plan(
+    head: Head, mesh: SkinMesh, num_vertices: int | None, identity: str | int | None, seed: int = 0
+) -> MMTalkerPlan:
+    """Give an identity to the mesh of a clip.
+
+    Args:
+        head: the mean head.
+        mesh: points of its skin and the polygons between them.
+        num_vertices: as asked for, kept with the plan.
+        identity: name, seed or parameters of an identity; None is the mean head.
+        seed: of the points, kept with the plan.
+
+    Raises:
+        UsageError: there is no such identity.
+    """
+    polygon_starts, polygon_vertices, corner_uvs, parts = append_parts(head, mesh)
+    parameters = _resolve_identity(identity)
+    changed = apply_identity(head, parameters) if parameters else head
+    jacobians = None
+    if parameters:
+        of_vertices = np.asarray(identity_jacobians(head, parameters), np.float32)
+        decoded = mesh.points.joined(SurfacePoints.at_vertices(head.regions["jaw_anchor"]))
+        jacobians = interpolate_points(decoded, of_vertices).astype(np.float32)
+    return MMTalkerPlan(
+        template_vertices=values_with_parts(head, mesh.points, changed.vertices),
+        polygon_starts=polygon_starts,
+        polygon_vertices=polygon_vertices,
+        corner_uvs=corner_uvs,
+        vertex_colors=np.clip(values_with_parts(head, mesh.points, changed.vertex_colors), 0.0, 1.0),
+        regions=mesh.regions,
+        parts=parts,
+        skin_texture_png=read_skin_texture(),
+        points=mesh.points,
+        num_vertices=num_vertices,
+        identity=parameters,
+        seed=seed,
+        head=changed,
+        jacobians=jacobians,
+    )
+
+
+def values_with_parts(head: Head, points: SurfacePoints, values: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Values (V, ...) of all the head's vertices, the skin's at points instead of vertices."""
+    skin = head.num_skin_vertices
+    return np.concatenate([interpolate_points(points, values[:skin]), values[skin:]]).astype(np.float32)
 
 
 class _RollingFeatures:
