@@ -4,7 +4,8 @@
 
 The recordings (default: the demo sentence) are joined and repeated to the wanted length. The backend animates them,
 shape keys fitted, as for Animate from Audio; every mode is then baked in a process of its own, in each Python that is
-named and has a bpy module (default: this one), and compared with the clip before and after saving and opening.
+named and has a bpy module (default: this one), and compared with the clip before and after saving and opening;
+last, its controls are keyed and applied.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ COLUMNS = {
     "mode": "mode",
     "num_shape_keys": "shape keys",
     "bake_seconds": "bake s",
+    "apply_seconds": "apply s",
     "slowest_step_ms": "slowest step ms",
     "play_ms": "play ms (median)",
     "play_ms_95": "(95 %)",

@@ -23,6 +23,7 @@ from ..facial.blendshapes import ARKIT_BLENDSHAPES
 from ..facial.motion_basis import MotionBasis, shift_to_nonnegative
 from ..facial.performance import ComposedPerformance, Performance, compose_performance
 from ..facial.performance_data import decode_performance, encode_performance
+from ..facial.remainder import remainder_reader, round_curves
 from ..facial.timing import resample_positions
 from ..scene.actions import write_fcurve
 from ..scene.coordinates import to_blender_axes
@@ -33,7 +34,6 @@ from .scene_frames import SceneFrames, split_positions
 
 DATA_PROPERTY = "talkhead_performance"
 """Custom property of a take's Action: the bytes of `encode_performance`."""
-_STEPS = 65535
 _NOTHING_M = 1e-7
 _MAX_PAIRS = 24
 _UP = 2
@@ -60,25 +60,12 @@ def has_performance(clip: MotionClip) -> bool:
     return clip.performance is not None and clip.blendshape_weights is not None
 
 
-def curves_as_stored(clip: MotionClip) -> FloatArray:
-    """Return the clip's ARKit curves (T, 52) as they come back from a .blend file."""
-    if clip.blendshape_weights is None:
-        raise ValueError("expected a clip with blendshape_weights, got one without")
-    return (np.round(np.clip(clip.blendshape_weights, 0.0, 1.0) * _STEPS) / _STEPS).astype(np.float32)
-
-
 def read_residual(clip: MotionClip) -> Callable[[int, int], FloatArray]:
     """Return a reader of what the ARKit curves leave out of a motion: (stop - first, V, 3), Blender's axes."""
-    if clip.performance is None:
+    if clip.performance is None or clip.blendshape_weights is None:
         raise ValueError("expected a clip with a performance, got one without")
-    frames, curves = SceneFrames(clip, None), curves_as_stored(clip)
-    shapes = to_blender_axes(np.asarray(clip.performance.blendshapes)).reshape(len(ARKIT_BLENDSHAPES), -1)
-
-    def read(first: int, stop: int) -> FloatArray:
-        residual: FloatArray = frames.read(first, stop)
-        return residual - (curves[first:stop] @ shapes).reshape(residual.shape)
-
-    return read
+    shapes = to_blender_axes(np.asarray(clip.performance.blendshapes))
+    return remainder_reader(SceneFrames(clip, None).read, round_curves(clip.blendshape_weights), shapes)
 
 
 def build_performed_motion(clip: MotionClip, residual: MotionBasis | None) -> PerformedMotion:
@@ -88,9 +75,9 @@ def build_performed_motion(clip: MotionClip, residual: MotionBasis | None) -> Pe
         clip: a clip with a performance.
         residual: the basis of what `read_residual` gives; None stores the curves alone, for other bakes.
     """
-    if clip.performance is None:
+    if clip.performance is None or clip.blendshape_weights is None:
         raise ValueError("expected a clip with a performance, got one without")
-    curves = curves_as_stored(clip)
+    curves = round_curves(clip.blendshape_weights)
     arkit = to_blender_axes(np.asarray(clip.performance.blendshapes))
     moving = [index for index, shape in enumerate(arkit) if np.abs(shape).max() > _NOTHING_M]
     names, columns = [ARKIT_BLENDSHAPES[index] for index in moving], list(moving)

@@ -310,7 +310,7 @@ def _basis_steps(clip: MotionClip, limit_mm: float, target: Any | None) -> Gener
     """Return the clip's own basis where it has one that is close enough; else fit one, on another thread."""
     own = SceneFrames(clip, None)
     read = read_residual(clip) if has_performance(clip) else own.read
-    ready = None if has_performance(clip) else _basis_of(clip)
+    ready = _basis_of(clip) if clip.basis_is_remainder == has_performance(clip) else None
     if ready is not None and ready.max_error_m <= limit_mm / 1000.0:
         return ready
     if target is None or takes_new_topology(target, clip):

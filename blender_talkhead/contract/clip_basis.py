@@ -1,4 +1,7 @@
-"""The optional basis of a motion clip: few shapes and signed weights that repeat its motion within an error limit."""
+"""The optional basis of a motion clip: few shapes and signed weights that repeat its motion within an error limit.
+
+Where the clip has a performance, they repeat the remainder: the motion less what blendshape_weights make of it.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,16 @@ FloatArray = NDArray[np.float32]
 BASIS_FILE = "basis.json"
 SHAPES_FILE = "basis_shapes.npy"
 WEIGHTS_FILE = "basis_weights.npy"
+_MOTION, _REMAINDER = "motion", "remainder"
 
 
 def save_clip_basis(
-    folder: Path, shapes: FloatArray, weights: FloatArray, error_limit_m: float, max_error_m: float
+    folder: Path,
+    shapes: FloatArray,
+    weights: FloatArray,
+    error_limit_m: float,
+    max_error_m: float,
+    is_remainder: bool = False,
 ) -> None:
     """Write the files of a basis into the folder of a motion clip.
 
@@ -28,13 +37,18 @@ def save_clip_basis(
         weights: (T, K) within -1..1, float32.
         error_limit_m: largest distance from the clip that was asked for, metres.
         max_error_m: largest distance of any vertex in any frame, measured, metres.
+        is_remainder: they repeat what the clip's blendshape_weights leave out.
 
     Raises:
         OSError: a file cannot be written.
     """
     np.save(folder / SHAPES_FILE, shapes, allow_pickle=False)
     np.save(folder / WEIGHTS_FILE, weights, allow_pickle=False)
-    content = {"error_limit_mm": error_limit_m * 1000.0, "max_error_mm": max_error_m * 1000.0}
+    content = {
+        "error_limit_mm": error_limit_m * 1000.0,
+        "max_error_mm": max_error_m * 1000.0,
+        "repeats": _REMAINDER if is_remainder else _MOTION,
+    }
     (folder / BASIS_FILE).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
@@ -59,6 +73,8 @@ def load_clip_basis(folder: Path, num_frames: int, num_vertices: int) -> dict[st
         if not isinstance(value, int | float) or isinstance(value, bool) or not (math.isfinite(value) and value >= 0):
             raise ValueError(f"{BASIS_FILE}: {name} must be a length in millimetres, got {value!r}")
         lengths.append(value / 1000.0)
+    if content.get("repeats") not in (_MOTION, _REMAINDER):
+        raise ValueError(f"{BASIS_FILE}: repeats must be {_MOTION!r} or {_REMAINDER!r}, got {content.get('repeats')!r}")
     shapes = np.load(folder / SHAPES_FILE, mmap_mode="r", allow_pickle=False)
     weights = np.load(folder / WEIGHTS_FILE, allow_pickle=False)
     validate_clip_basis(shapes, weights, num_frames, num_vertices)
@@ -67,6 +83,7 @@ def load_clip_basis(folder: Path, num_frames: int, num_vertices: int) -> dict[st
         "basis_weights": weights,
         "basis_error_limit_m": lengths[0],
         "basis_max_error_m": lengths[1],
+        "basis_is_remainder": content["repeats"] == _REMAINDER,
     }
 
 

@@ -124,14 +124,17 @@ class MotionClip:
     skin_texture: Path | None = None
     """The PNG with the skin's colour over corner_uvs."""
     basis_shapes: FloatArray | None = None
-    """(K, V, 3) displacements at weight 1 whose weighted sum repeats vertex_offsets, metres, most important first;
-    memory-mapped. None when no basis was asked for, or it would need too many shapes."""
+    """(K, V, 3) displacements at weight 1 whose weighted sum repeats vertex_offsets (or the remainder, see
+    `basis_is_remainder`), metres, most important first; memory-mapped. None when no basis was asked for, or it would
+    need too many shapes."""
     basis_weights: FloatArray | None = None
     """(T, K) within -1..1."""
     basis_error_limit_m: float | None = None
     """Largest distance between basis and vertex_offsets that was asked for, metres."""
     basis_max_error_m: float | None = None
     """Largest distance of any vertex in any frame, measured, metres."""
+    basis_is_remainder: bool = False
+    """The basis repeats vertex_offsets less blendshape_weights times the blendshapes of the performance."""
     performance: ClipPerformance | None = None
     """What controls need beside blendshape_weights, head_rotation and eye_rotations."""
 
@@ -238,14 +241,22 @@ class MotionClipWriter:
         self._guarded(file.flush)
         return _read_frames(self._partial / OFFSETS_FILE, self._data_start, self._num_vertices, first, stop)
 
-    def write_basis(self, shapes: FloatArray, weights: FloatArray, error_limit_m: float, max_error_m: float) -> None:
-        """Add shapes and weights that repeat the motion.
+    def write_basis(
+        self,
+        shapes: FloatArray,
+        weights: FloatArray,
+        error_limit_m: float,
+        max_error_m: float,
+        is_remainder: bool = False,
+    ) -> None:
+        """Add shapes and weights that repeat the motion, or what its blendshape_weights leave out.
 
         Args:
             shapes: (K, V, 3) displacements at weight 1, metres, most important first, float32.
             weights: (T, K) within -1..1, float32.
             error_limit_m: largest distance from the clip that was asked for, metres.
             max_error_m: largest distance of any vertex in any frame, measured, metres.
+            is_remainder: they repeat vertex_offsets less blendshape_weights times the blendshapes.
 
         Raises:
             ValueError: an array has the wrong type, shape or range, or the clip was committed or discarded already.
@@ -254,7 +265,9 @@ class MotionClipWriter:
         validate_clip_basis(shapes, weights, self._info.num_frames, self._num_vertices)
         if self._offsets is None:
             raise ValueError("the clip was committed or discarded already")
-        self._guarded(lambda: save_clip_basis(self._partial, shapes, weights, error_limit_m, max_error_m))
+        self._guarded(
+            lambda: save_clip_basis(self._partial, shapes, weights, error_limit_m, max_error_m, is_remainder)
+        )
 
     def write_performance(self, performance: ClipPerformance) -> None:
         """Add what controls need to change the clip later.
@@ -367,6 +380,8 @@ def load_motion_clip(folder: Path) -> MotionClip:
             _require_array(name, track, np.float32, (info.num_frames, *_TRACKS[name]))
         basis = load_clip_basis(folder, info.num_frames, len(template.template_vertices))
         performance = load_clip_performance(folder, len(template.template_vertices))
+        if basis.get("basis_is_remainder") and (performance is None or "blendshape_weights" not in tracks):
+            raise ValueError("its basis repeats what curves leave out, but it has no curves")
     except (OSError, ValueError, TypeError, EOFError, OverflowError) as error:
         raise BackendError(f"the motion clip {folder} is missing or damaged: {error}") from error
     return MotionClip(

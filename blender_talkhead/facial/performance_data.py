@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .performance import FloatArray, Performance
+from .remainder import CURVE_STEPS
 
 _MAGIC = b"THP1"
-_STEPS = 65535
 _HALF = 32767
 _PLAIN = ("lip_gaps", "blinks")
 """Arrays stored as they are."""
@@ -25,8 +25,8 @@ def encode_performance(performance: Performance) -> bytes:
     About 4 kB a second of speech. `decode_performance` gives it back to within half a step.
     """
     arrays: list[tuple[str, NDArray[Any]]] = [
-        ("weights", _differences(np.round(np.clip(performance.weights, 0, 1) * _STEPS))),
-        ("residual", _differences(np.round(np.clip(performance.residual, 0, 1) * _STEPS))),
+        ("weights", _differences(np.round(np.clip(performance.weights, 0, 1) * CURVE_STEPS))),
+        ("residual", _differences(np.round(np.clip(performance.residual, 0, 1) * CURVE_STEPS))),
         ("lip_gaps", np.ascontiguousarray(performance.lip_gaps, "<f4")),
     ]
     if performance.blinks is not None:
@@ -78,4 +78,4 @@ def _restore(name: str, array: NDArray[Any]) -> FloatArray:
     if name in _PLAIN:
         return array.astype(np.float32)
     steps = np.cumsum(array, axis=0, dtype=np.uint16).astype(np.float32)
-    return steps / np.float32(_STEPS) if name in ("weights", "residual") else (steps - _HALF) / np.float32(_HALF)
+    return steps / np.float32(CURVE_STEPS) if name in ("weights", "residual") else (steps - _HALF) / np.float32(_HALF)

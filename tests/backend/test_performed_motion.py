@@ -9,10 +9,14 @@ import pytest
 import soundfile
 from scipy.optimize import lsq_linear
 
+from blender_talkhead.contract.jobs import AnimateJob
 from blender_talkhead.contract.motion_clip import MotionClip, load_motion_clip
 from blender_talkhead.facial.blendshapes import BLENDSHAPE_INDEX
+from blender_talkhead.facial.remainder import round_curves
 from tests.untrained_weights import make_speech, write_untrained_weights
 from torch_backend.command_line import main
+from torch_backend.emitter import Emitter
+from torch_backend.handlers import animate
 from torch_backend.head import load_head
 from torch_backend.inference.mmtalker import MMTalkerPredictor
 from torch_backend.inference.performed_motion import PerformedMotion, build_clip_blendshapes, find_decomposition
@@ -150,9 +154,23 @@ def test_clips_hold_the_performance_unless_it_is_switched_off(tmp_path: Path, sa
     assert sorted(clip.performance.pivots) == ["eye_left", "eye_right", "head"]
     assert clip.info.options["performance"] is True and plain.info.options["performance"] is False
     assert (plain.performance, plain.blendshape_weights, plain.head_rotation, plain.eye_rotations) == (None,) * 4
+    assert clip.basis_shapes is None
     for file in (tmp_path / "clip").glob("*.npy"):
         assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes(), file.name
     assert again.num_frames == plain.num_frames == clip.num_frames
+
+
+def test_the_basis_of_a_performed_clip_holds_what_its_curves_leave_out(tmp_path: Path, samples: np.ndarray) -> None:
+    soundfile.write(tmp_path / "a.wav", samples, 16_000)
+    job = AnimateJob(tmp_path / "a.wav", tmp_path / "clip", vertices=600, threads=1, basis_error_limit_mm=0.02)
+    clip = load_motion_clip(animate(job, Emitter(as_json=False)))
+    assert clip.basis_is_remainder and clip.basis_shapes is not None and clip.basis_weights is not None
+    assert clip.blendshape_weights is not None and clip.performance is not None
+    np.testing.assert_array_equal(round_curves(clip.blendshape_weights), clip.blendshape_weights)
+    repeated = np.tensordot(clip.basis_weights.astype(np.float64), clip.basis_shapes, 1)
+    repeated += np.tensordot(clip.blendshape_weights.astype(np.float64), clip.performance.blendshapes, 1)
+    assert np.linalg.norm(repeated - clip.vertex_offsets, axis=2).max() < 2e-5
+    assert 1 <= len(clip.basis_shapes) < 30
 
 
 def test_weights_without_a_motion_space_have_rotations_alone(tmp_path: Path, samples: np.ndarray) -> None:

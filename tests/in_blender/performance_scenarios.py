@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ import numpy as np
 from blender_talkhead import registration
 from blender_talkhead.bake.inventory import remove_head
 from blender_talkhead.bake.performed_motion import DATA_PROPERTY, apply_controls, read_performance
-from blender_talkhead.bake.provenance import take_action
+from blender_talkhead.bake.provenance import read_provenance, take_action
 from blender_talkhead.bake.take import BakeSettings, bake_take
 from blender_talkhead.contract.errors import BadInputError, OutputError
 from blender_talkhead.contract.motion_clip import MotionClip, load_motion_clip
 from blender_talkhead.facial.blendshapes import BLENDSHAPE_INDEX
+from blender_talkhead.facial.motion_basis import fit_motion_basis
 from blender_talkhead.facial.performance import Controls, compose_performance
+from blender_talkhead.facial.remainder import remainder_reader, round_curves
 from blender_talkhead.headless.files import open_scene_file, save_copy
 from blender_talkhead.scene.mesh import read_evaluated_positions
 from blender_talkhead.scene.restore import unchanged_on_error
@@ -70,6 +73,22 @@ def performed_takes(folder: Path, mode: str) -> None:
     check_bones(clip, head, find_rig(head), 24.0)
     remove_head(head)
     assert not bpy.data.objects and not bpy.data.armatures and not bpy.data.actions, list(bpy.data.actions)
+
+
+def shapes_of_the_backend_are_used(folder: Path) -> None:
+    """Shapes that the backend fitted to what the curves leave out land as they are; others are fitted anew."""
+    clip, scene = performed_clip(folder), new_scene(30.0)
+    read = remainder_reader(clip.read_offsets, round_curves(clip.blendshape_weights), clip.performance.blendshapes)
+    basis = fit_motion_basis(clip.num_frames, read, clip.template_vertices, 2e-5)
+    limits = {"basis_error_limit_m": 2e-5, "basis_max_error_m": basis.max_error_m}
+    fitted = dataclasses.replace(clip, basis_shapes=basis.shapes, basis_weights=basis.weights, **limits)
+    marked = dataclasses.replace(fitted, basis_max_error_m=1.9e-5, basis_is_remainder=True)
+    take = bake_take(marked, settings("basis", folder), scene)
+    assert take.max_error_mm == 1.9e-5 * 1000.0, "the measured error of the clip's own basis"
+    bpy.data.objects[take.object_name].modifiers[MODIFIER_NAME].show_viewport = False
+    check_motion(clip, take, "basis", 30.0)
+    take = bake_take(fitted, settings("basis", folder), scene)
+    assert take.max_error_mm != 1.9e-5 * 1000.0, "a basis of the whole motion is none of its remainder"
 
 
 def controls_change_the_take(folder: Path) -> None:
@@ -196,11 +215,13 @@ class ShownLayout(RecordedLayout):
 
 
 def curve_of(head: Any, key: str) -> np.ndarray | None:
-    """Values of the curve of a shape key at its keyframes."""
+    """Values of the curve of a shape key at the scene frames of the take."""
     from blender_talkhead.compat import action_fcurves
 
     curve = action_fcurves(head.data.shape_keys).find(f'key_blocks["{key}"].value')
-    return None if curve is None else np.array([point.co[1] for point in curve.keyframe_points])
+    bake = read_provenance(take_action(head))["bake"]
+    frames = range(bake["start"], bake["last_frame"] + 1)
+    return None if curve is None else np.array([curve.evaluate(frame) for frame in frames])
 
 
 def check_bones(clip: MotionClip, head: Any, rig: Any, rate: float) -> None:

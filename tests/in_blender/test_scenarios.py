@@ -46,6 +46,7 @@ SCENARIOS = [
     ("performed_takes", "basis"),
     ("performed_takes", "per-frame"),
     ("performed_takes", "cache"),
+    ("shapes_of_the_backend_are_used",),
     ("controls_change_the_take",),
     ("applying_is_quick",),
     ("performance_panel",),

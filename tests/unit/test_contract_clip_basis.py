@@ -11,7 +11,7 @@ import pytest
 from blender_talkhead.contract.errors import BackendError
 from blender_talkhead.contract.motion_clip import MotionClipWriter, load_motion_clip
 from blender_talkhead.contract.result import ResultInfo
-from tests.synthetic_clip import make_offsets, make_template
+from tests.synthetic_clip import make_curves, make_offsets, make_performance, make_template
 
 NUM_FRAMES, NUM_SHAPES = 7, 3
 TEMPLATE = make_template(4, 4)
@@ -40,6 +40,29 @@ def test_round_trip(tmp_path: Path) -> None:
     np.testing.assert_array_equal(clip.basis_weights, weights)
     assert clip.basis_error_limit_m == pytest.approx(2e-5)
     assert clip.basis_max_error_m == pytest.approx(1.5e-5)
+    assert not clip.basis_is_remainder
+
+
+def test_a_basis_of_the_remainder(tmp_path: Path) -> None:
+    for performed in (True, False):
+        folder = tmp_path / str(performed)
+        with MotionClipWriter(folder, INFO, TEMPLATE) as writer:
+            writer.append(make_offsets(TEMPLATE, NUM_FRAMES))
+            writer.write_basis(*make_basis(), error_limit_m=2e-5, max_error_m=1.5e-5, is_remainder=True)
+            if performed:
+                writer.write_performance(make_performance(TEMPLATE))
+            writer.commit(make_curves(NUM_FRAMES) if performed else None)
+    assert load_motion_clip(tmp_path / "True").basis_is_remainder
+    with pytest.raises(BackendError, match="no curves"):
+        load_motion_clip(tmp_path / "False")
+
+
+@pytest.mark.parametrize("value", [None, "all", 1])
+def test_what_it_repeats_must_be_known(tmp_path: Path, value: object) -> None:
+    path = write_clip(tmp_path / "clip") / "basis.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "repeats": value}))
+    with pytest.raises(BackendError, match="repeats"):
+        load_motion_clip(tmp_path / "clip")
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from blender_talkhead.contract.clip_performance import ClipPerformance
 from blender_talkhead.contract.motion_clip import FloatArray
 from blender_talkhead.facial.blendshapes import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX
 from blender_talkhead.facial.blinks import encode_blinks
+from blender_talkhead.facial.remainder import round_curves
 from torch_backend.inference.mmtalker import MMTalkerPlan, MMTalkerPredictor
 from torch_backend.inference.skin_mesh import interpolate_points
 from torch_backend.models.mmtalker import FRAME_RATE, OFFSET_UNIT_METRES
@@ -31,7 +32,7 @@ class PerformedTracks:
     """What a performed clip holds beside its vertices."""
 
     blendshape_weights: FloatArray | None
-    """(T, 52); None where the network's motion has no curves."""
+    """(T, 52), rounded as they are stored; None where the network's motion has no curves."""
     head_rotation: FloatArray
     eye_rotations: FloatArray
     performance: ClipPerformance | None
@@ -76,7 +77,7 @@ class PerformedMotion:
         if self._decomposition is None:
             return PerformedTracks(None, performance.head_rotation, performance.eye_rotations, None)
         fitted = self._decomposition.fit(np.concatenate(self._coefficients))
-        weights = np.clip(fitted.weights + expand_upper_face(performance.upper_face), 0.0, 1.0)
+        weights = round_curves(fitted.weights + expand_upper_face(performance.upper_face))
         clip_performance = ClipPerformance(
             blendshapes=build_clip_blendshapes(self._predictor, self._plan),
             blinks=encode_blinks(performance.blinks),
@@ -84,9 +85,7 @@ class PerformedMotion:
             max_error_m=fitted.max_error_m,
             mean_error_m=fitted.mean_error_m,
         )
-        return PerformedTracks(
-            weights.astype(np.float32), performance.head_rotation, performance.eye_rotations, clip_performance
-        )
+        return PerformedTracks(weights, performance.head_rotation, performance.eye_rotations, clip_performance)
 
     def _shapes_at_points(self, columns: list[int]) -> NDArray[np.float32]:
         """Curves (C, 3 M') of the mean head at the decoded points: those of the skin, then the jaw's anchor."""
