@@ -36,6 +36,9 @@ BLINK_COLUMNS = tuple(entry.name for entry in fields(Blink))
 """Columns of blinks as an array."""
 
 
+_OPENING_POWER = 0.55  # lids close 1.4 to 1.5 times as fast as they open (Sforza et al., 2008), and open at once
+
+
 def encode_blinks(blinks: Iterable[Blink]) -> NDArray[np.float32]:
     """Return blinks as rows (N, 6) float32 of BLINK_COLUMNS."""
     rows = [astuple(blink) for blink in blinks]
@@ -82,7 +85,7 @@ def blink_shape(blink: Blink, times: FloatArray) -> FloatArray:
     since = np.asarray(times, np.float64) - blink.start_seconds
     closing = _smoothstep(since / blink.closing_seconds)
     after = (since - blink.closing_seconds - blink.closed_seconds) / blink.opening_seconds
-    opening = _smoothstep(np.clip(after, 0.0, 1.0) ** 0.8)
+    opening = _smoothstep(np.clip(after, 0.0, 1.0) ** _OPENING_POWER)
     shape: FloatArray = blink.closure * closing * (1.0 - opening)
     return shape
 

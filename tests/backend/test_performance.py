@@ -9,6 +9,7 @@ from blender_talkhead.facial.blinks import Blink, blink_shape, compute_blink_cur
 from torch_backend.audio.prosody import ProsodyTrack
 from torch_backend.performance.blinks import CLOSED_SECONDS, CLOSING_SECONDS, OPENING_SECONDS, plan_blinks
 from torch_backend.performance.breathing import compute_filling, plan_breaths
+from torch_backend.performance.brows import compute_free_raises, plan_free_raises
 from torch_backend.performance.curves import follow_targets, minimum_jerk
 from torch_backend.performance.gaze import compute_gaze, plan_gaze, saccade_seconds
 from torch_backend.performance.head_motion import compute_head_angles
@@ -55,6 +56,12 @@ def test_a_blink_closes_in_its_time_and_opens_more_slowly():
     assert (np.diff(shape[times < 1.08]) >= 0).all() and (np.diff(shape[times > 1.12]) <= 0).all()
 
 
+def test_lids_close_1_4_to_1_5_times_as_fast_as_they_open():
+    closing, opening = (sum(span) / 2 for span in (CLOSING_SECONDS, OPENING_SECONDS))
+    speed = np.diff(blink_shape(Blink(1.0, closing, 0.04, opening, 1.0, 0.5), np.arange(0.9, 1.5, 0.001)))
+    assert 1.40 <= speed.max() / -speed.min() <= 1.47  # Sforza et al. (2008)
+
+
 def test_blink_rate_chooses_whole_blinks():
     blinks = [Blink(float(i), 0.08, 0.04, 0.2, 1.0, rate) for i, rate in enumerate((0.2, 0.9, 1.4))]
     times = np.arange(0, 3, 0.01)
@@ -76,9 +83,12 @@ def test_blinks_survive_their_rows():
 
 
 @pytest.mark.parametrize("phrase", [2.0, 6.0, 40.0])
-def test_blinks_come_15_to_20_times_a_minute_whatever_the_phrases(phrase: float):
+def test_blinks_come_between_the_rates_of_rest_and_conversation_whatever_the_phrases(phrase: float):
     rates = [len(natural_starts(talk(600.0, phrase=phrase), seed)) / 10.0 for seed in range(3)]
-    assert 15.0 <= np.mean(rates) <= 20.0
+    assert 17.0 <= np.mean(rates) <= 26.0  # the means of Bentivoglio et al.
+    silent = [len(natural_starts(silence(600.0), seed)) / 10.0 for seed in range(3)]
+    assert 8.0 <= np.mean(silent) <= 21.0  # Doughty's interval for silence
+    assert np.mean(silent) < 0.85 * np.mean(rates)
 
 
 def test_intervals_are_log_normal_and_blinks_gather_at_phrase_ends():
@@ -101,7 +111,7 @@ def test_phases_of_blinks_are_within_the_published_ranges():
         phases = (blink.closing_seconds, blink.closed_seconds, blink.opening_seconds)
         for value, (low, high) in zip(phases, (CLOSING_SECONDS, CLOSED_SECONDS, OPENING_SECONDS), strict=True):
             assert low <= value <= high
-        assert 0.2 <= sum(phases) <= 0.4 and blink.opening_seconds > 1.5 * blink.closing_seconds
+        assert 0.2 <= sum(phases) <= 0.4 and blink.opening_seconds > 1.3 * blink.closing_seconds
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -187,6 +197,20 @@ def test_the_head_nods_at_accents_and_rests_in_pauses():
     assert np.mean(before - at) > 1.0  # degrees down
     since = times % 5.5
     assert np.abs(angles[(since > 3.8) & (since < 5.1)]).max() < 1e-6
+
+
+def test_some_brow_raises_are_on_no_accent():
+    prosody = talk(600.0, phrase=4.0, pause=1.0)
+    phrasing = find_phrasing(prosody)
+    raises = plan_free_raises(phrasing, 0)
+    share = len(raises) / (len(raises) + len(phrasing.accents))
+    assert 0.15 <= share <= 0.45  # 71 % of raises go with a rise of pitch: Cave et al. (1996)
+    accents = np.array([accent.time_seconds for accent in phrasing.accents])
+    assert min(np.abs(accents - time).min() for time, _ in raises) >= 0.45
+    times = np.arange(0.0, 600.0, 0.01)
+    heights = compute_free_raises(raises, times)
+    assert heights[[round(time * 100) for time, _ in raises]].min() > 0.25 and heights.max() <= 0.6
+    assert not plan_free_raises(find_phrasing(silence(60.0)), 0)
 
 
 def test_head_speed_is_that_of_a_speaker():

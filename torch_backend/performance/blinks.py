@@ -1,11 +1,14 @@
-"""When and how a speaking person blinks.
+"""When and how a person blinks, speaking or silent.
 
-- Rate: about 17 a minute, between what Bentivoglio et al. (1997) found at rest (17) and in conversation (26), and far
-  above reading (4.5). Intervals are log-normal: short ones are common, long ones happen.
+- Rate: about 20 a minute in speech and 14 in silence. Bentivoglio et al. (1997) found 26 in conversation and 17 at
+  rest, Doughty (2001) 10.5 to 32.5 and 8 to 21. Intervals are log-normal: short ones are common, long ones happen
+  (Garcia et al., 2011).
 - Place: pulled towards the ends of phrases, where speakers and listeners blink (Nakano and Kitazawa, 2010), else to a
   dip of energy.
-- Shape: lids close within 70 to 100 ms and open two to three times as slowly (VanderWerf et al., 2003); now and then a
-  second blink follows at once, or the lids do not shut fully.
+- Shape: lids close faster than they open (Sforza et al., 2008); now and then a second blink follows at once. Half of
+  people's blinks are not complete, but blinks that shut look more natural (Trutoiu et al., 2011): few of these are not.
+
+What of this is published, and how it was looked up: benchmarks/performance_statistics.py.
 """
 
 from __future__ import annotations
@@ -20,8 +23,8 @@ from torch_backend.audio.prosody import ProsodyTrack
 from torch_backend.performance.curves import draw_lognormal
 from torch_backend.performance.phrasing import Phrasing
 
-MEAN_INTERVAL_SECONDS = 3.6
-"""Between blinks, a double one counted once: with DOUBLE_SHARE, 17 a minute."""
+SPEECH_INTERVAL_SECONDS, SILENCE_INTERVAL_SECONDS = 2.9, 4.6
+"""Mean time between blinks, a double one counted once."""
 INTERVAL_SIGMA = 0.55
 SHORTEST_INTERVAL_SECONDS = 0.9
 LONGEST_INTERVAL_SECONDS = 12.0
@@ -31,10 +34,10 @@ DOUBLE_DISTANCE_SECONDS = (0.36, 0.52)
 PHRASE_END_SHARE = 0.8
 """Of blinks that could move to a phrase end, those that do."""
 PHRASE_END_DELAY_SECONDS = (-0.05, 0.25)
-CLOSING_SECONDS = (0.070, 0.100)
+CLOSING_SECONDS = (0.080, 0.100)
 CLOSED_SECONDS = (0.034, 0.055)
 """At least one frame at 30 per second, so that the shut lids are seen."""
-OPENING_SECONDS = (0.150, 0.230)
+OPENING_SECONDS = (0.140, 0.200)
 LONGEST_BLINK_SECONDS = CLOSING_SECONDS[1] + CLOSED_SECONDS[1] + OPENING_SECONDS[1]
 SHALLOW_SHARE = 0.08
 SHALLOW_CLOSURE = (0.75, 0.92)
@@ -42,6 +45,7 @@ SHALLOW_CLOSURE = (0.75, 0.92)
 _REACH = (0.55, 1.6)  # a blink moves to a phrase end within this part of its interval
 _DIP_SECONDS = 0.25
 _EXTRA_DISTANCE_SECONDS = 0.7
+_AHEAD_SECONDS = 1.0  # whether the person speaks so long after a blink decides how soon the next one comes
 _GOLDEN = 0.6180339887498949
 
 
@@ -92,9 +96,11 @@ def _draw_starts(prosody: ProsodyTrack, phrasing: Phrasing, generator: np.random
     last = phrasing.duration_seconds - LONGEST_BLINK_SECONDS
     starts: list[float] = []
     # The recording begins somewhere within an interval.
-    previous = -generator.uniform() * MEAN_INTERVAL_SECONDS
+    previous = -generator.uniform() * SPEECH_INTERVAL_SECONDS
     while True:
-        interval = draw_lognormal(generator, MEAN_INTERVAL_SECONDS, INTERVAL_SIGMA)
+        speaks = phrasing.is_speech(max(previous, 0.0) + _AHEAD_SECONDS)
+        mean = SPEECH_INTERVAL_SECONDS if speaks else SILENCE_INTERVAL_SECONDS
+        interval = draw_lognormal(generator, mean, INTERVAL_SIGMA)
         interval = float(np.clip(interval, SHORTEST_INTERVAL_SECONDS, LONGEST_INTERVAL_SECONDS))
         start = _place(previous, interval, ends, prosody, generator)
         if start > last:  # no recording ends with shut lids

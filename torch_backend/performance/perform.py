@@ -12,11 +12,12 @@ from blender_talkhead.facial.blinks import Blink, compute_blink_curve
 from torch_backend.audio.prosody import ProsodyTrack, compute_prosody
 from torch_backend.performance.blinks import plan_blinks
 from torch_backend.performance.breathing import HEAD_DEGREES, compute_filling, plan_breaths
+from torch_backend.performance.brows import compute_free_raises, plan_free_raises
 from torch_backend.performance.gaze import Saccade, compute_gaze, plan_gaze
 from torch_backend.performance.head_motion import compute_head_angles
 from torch_backend.performance.phrasing import Phrasing, find_phrasing
 from torch_backend.performance.rotations import conjugate_quaternions, quaternions_from_angles, rotate_vectors
-from torch_backend.speech_corpus.expression import compute_expression
+from torch_backend.speech_corpus.expression import BROW_INNER_UP, BROW_OUTER_UP, compute_expression
 
 VIEWER_DISTANCE_M = 1.0
 """Where the eyes converge."""
@@ -79,8 +80,10 @@ def perform_prosody(
     head_rotation = quaternions_from_angles(*angles.T)
     eye_angles = aim_eyes(compute_gaze(saccades, times), head_rotation, eye_centers)
     lids = compute_blink_curve(blinks, times)
+    upper_face = _compose_upper_face(prosody, times, lids, eye_angles, seed)
+    _raise_brows(upper_face, compute_free_raises(plan_free_raises(phrasing, seed), times))
     return Performance(
-        upper_face=_compose_upper_face(prosody, times, lids, eye_angles, seed),
+        upper_face=upper_face,
         head_rotation=head_rotation.astype(np.float32),
         eye_rotations=quaternions_from_angles(eye_angles[..., 0], eye_angles[..., 1]).astype(np.float32),
         blinks=blinks,
@@ -141,3 +144,14 @@ def _compose_upper_face(
         output[:, place["eyeLookOut" + side]] = np.maximum(yaw * outward, 0.0)
         output[:, place["eyeLookIn" + side]] = np.maximum(-yaw * outward, 0.0)
     return output
+
+
+def _raise_brows(upper_face: NDArray[np.float32], height: NDArray[np.float64]) -> None:
+    """Hold the brows at least as high as (T,) says, in place."""
+    for name, size in (
+        ("browInnerUp", BROW_INNER_UP),
+        ("browOuterUpLeft", BROW_OUTER_UP),
+        ("browOuterUpRight", BROW_OUTER_UP),
+    ):
+        column = upper_face[:, UPPER_FACE.index(name)]
+        np.maximum(column, (size * height).astype(np.float32), out=column)
