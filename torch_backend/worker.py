@@ -18,7 +18,15 @@ from functools import partial
 from typing import Protocol
 
 from blender_talkhead.contract.errors import CancelledError, ExitCode, UsageError
-from blender_talkhead.contract.jobs import AnimateJob, DummyJob, InfoJob, WorkerJob, validate_job
+from blender_talkhead.contract.jobs import (
+    AnimateJob,
+    CharacterJob,
+    DummyJob,
+    InfoJob,
+    ReshapeJob,
+    WorkerJob,
+    validate_job,
+)
 from blender_talkhead.contract.messages import CancelMessage, JobMessage, Request, ShutdownMessage, decode_request
 from torch_backend.dummy import run_dummy
 from torch_backend.emitter import Emitter, LineStream
@@ -175,9 +183,17 @@ class Worker:
         if isinstance(job, DummyJob):
             run_dummy(job, emitter)
             return partial(emitter.done, "")
+        _require_absolute_paths(job)
+        if isinstance(job, CharacterJob):
+            from torch_backend import character  # as below
+
+            return partial(emitter.done, str(character.make_character(job, emitter, self._models)))
+        if isinstance(job, ReshapeJob):
+            from torch_backend import character
+
+            return partial(emitter.done, str(character.reshape(job, emitter, self._models)))
         from torch_backend import handlers  # imports numpy
 
-        _require_absolute_paths(job)
         return partial(emitter.done, str(handlers.animate(job, emitter, self._models)))
 
     def _check(self) -> None:
@@ -317,8 +333,8 @@ def _find_id(line: bytes | None) -> str:
     return job_id if isinstance(job_id, str) else ""
 
 
-def _require_absolute_paths(job: AnimateJob) -> None:
+def _require_absolute_paths(job: AnimateJob | CharacterJob | ReshapeJob) -> None:
     for name in ("audio", "output", "weights"):
-        path = getattr(job, name)
+        path = getattr(job, name, None)
         if path is not None and not path.is_absolute():
             raise UsageError(f"{name}: expected an absolute path, got {path}")

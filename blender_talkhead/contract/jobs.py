@@ -34,7 +34,8 @@ class AnimateJob:
     vertices: int | None = None
     """Vertices of the skin; None is the built-in head's own mesh."""
     identity: str | None = None
-    """Name or seed of an identity of the built-in head; None is the mean head."""
+    """A preset's name, a seed, or parameters like "nose_width=0.5,eye_size=-0.3", which may start from either
+    (facial.identities); None is the mean head."""
     seed: int = 0
     device: Device = "auto"
     precision: Precision = "auto"
@@ -60,6 +61,40 @@ class AnimateJob:
 
 
 @dataclass(frozen=True)
+class CharacterJob:
+    """Make the built-in head of an identity at rest: a motion clip of one frame in which nothing moves."""
+
+    type: ClassVar[str] = "character"
+    output: Path
+    """The result folder; replaced when it is an older result."""
+    vertices: int | None = None
+    """Vertices of the skin; None is the head's own mesh, for which no weights are needed."""
+    identity: str | None = None
+    """As for AnimateJob."""
+    seed: int = 0
+    """Of the points on the skin; the head's own mesh has none."""
+    weights: Path | None = None
+    """Another checkpoint than the shipped one; it decides where the points lie."""
+
+
+@dataclass(frozen=True)
+class ReshapeJob:
+    """Tell what changes when a head becomes another identity: an identity_change folder."""
+
+    type: ClassVar[str] = "reshape"
+    output: Path
+    """The result folder, which must not exist."""
+    vertices: int | None = None
+    """As the head was made with, like the seed and the weights."""
+    identity: str | None = None
+    """What it becomes, as for AnimateJob."""
+    previous_identity: str | None = None
+    """What it is."""
+    seed: int = 0
+    weights: Path | None = None
+
+
+@dataclass(frozen=True)
 class InfoJob:
     """Tell versions, devices and shipped weights."""
 
@@ -80,9 +115,11 @@ class DummyJob:
     memory than there is."""
 
 
-WorkerJob = AnimateJob | InfoJob | DummyJob
+WorkerJob = AnimateJob | CharacterJob | ReshapeJob | InfoJob | DummyJob
 
-_JOB_CLASSES: dict[str, type[Any]] = {each.type: each for each in (AnimateJob, InfoJob, DummyJob)}
+_JOB_CLASSES: dict[str, type[Any]] = {
+    each.type: each for each in (AnimateJob, CharacterJob, ReshapeJob, InfoJob, DummyJob)
+}
 _FIELD_TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "str | None": (str, type(None)),
@@ -141,6 +178,10 @@ def validate_job(job: WorkerJob) -> None:
     """
     if isinstance(job, AnimateJob):
         _validate_animate(job)
+    elif isinstance(job, CharacterJob | ReshapeJob):
+        _require_number("vertices", job.vertices, MIN_VERTICES, MAX_VERTICES)
+        _require_number("seed", job.seed, 0, MAX_SEED)
+        _require_paths(job, ("output", "weights"))
     elif isinstance(job, DummyJob):
         _require(job.behaviour in BEHAVIOURS, "behaviour", f"one of {', '.join(BEHAVIOURS)}", job.behaviour)
         _require_number("seconds", job.seconds, 0.0, 86_400.0)
@@ -158,7 +199,11 @@ def _validate_animate(job: AnimateJob) -> None:
     _require_number("audio_start_seconds", job.audio_start_seconds, 0.0, 1e7)
     _require_number("audio_duration_seconds", job.audio_duration_seconds, 0.0, 1e7)
     _require_number("basis_error_limit_mm", job.basis_error_limit_mm, 0.001, 100.0)
-    for name in ("audio", "output", "weights"):
+    _require_paths(job, ("audio", "output", "weights"))
+
+
+def _require_paths(job: WorkerJob, names: tuple[str, ...]) -> None:
+    for name in names:
         path = getattr(job, name)
         _require(path is None or "\0" not in str(path), name, "a path without null characters", path)
 
