@@ -1,0 +1,137 @@
+"""The built-in head at rest, and what changes when its identity does; no recording and no inference.
+
+The head's own mesh needs no weights, so shaping a character works at once and with any checkpoint. Points at another
+resolution lie where the weights put them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from blender_talkhead.contract.errors import UsageError
+from blender_talkhead.contract.identity_change import IdentityChange, save_identity_change
+from blender_talkhead.contract.jobs import AnimateJob, CharacterJob, ReshapeJob
+from blender_talkhead.contract.motion_clip import KIND, MotionClipWriter
+from blender_talkhead.contract.result import ResultInfo
+from blender_talkhead.facial.identities import resolve_identity
+from torch_backend.emitter import Emitter
+from torch_backend.info import read_version
+from torch_backend.model_cache import ModelCache
+from torch_backend.unfinished import unfinished_folder
+
+if TYPE_CHECKING:
+    from torch_backend.inference.mmtalker import MMTalkerPlan
+
+METHOD = "character"
+"""What the result of a character at rest names as its method."""
+_RATE = 30.0
+_PLANNED = 0.8
+
+
+def make_character(job: CharacterJob, emitter: Emitter, models: ModelCache) -> Path:
+    """Write a motion clip of one frame in which nothing moves.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UsageError: there is no such identity.
+        BackendError: torch or the weights are missing or broken.
+        OutputError: the folder cannot be written.
+    """
+    parameters = _resolve("identity", job.identity)
+    emitter.phase("making the head", 0.0, _PLANNED)
+    plan = _plan(job, job.identity, models)
+    emitter.phase("writing", _PLANNED, 1.0)
+    info = ResultInfo(
+        kind=KIND,
+        method=METHOD,
+        frame_rate=_RATE,
+        num_frames=1,
+        audio_path="",
+        audio_sha256="",
+        weights_sha256="",
+        seed=job.seed,
+        options={"vertices": job.vertices, "identity": job.identity, "identity_parameters": parameters},
+        talkhead_version=read_version(),
+    )
+    with MotionClipWriter(job.output, info, plan) as writer, unfinished_folder(writer.partial_folder):
+        writer.append(np.zeros((1, *plan.template_vertices.shape), np.float32))
+        writer.commit()
+    return job.output
+
+
+def reshape(job: ReshapeJob, emitter: Emitter, models: ModelCache) -> Path:
+    """Write an identity_change folder.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UsageError: there is no such identity.
+        BackendError: torch or the weights are missing or broken.
+        OutputError: the folder cannot be written.
+    """
+    parameters = _resolve("identity", job.identity)
+    previous_parameters = _resolve("previous_identity", job.previous_identity)
+    emitter.phase("shaping", 0.0, 1.0)
+    plan = _plan(job, job.identity, models)
+    previous = _plan(job, job.previous_identity, models)
+    from torch_backend.inference.performed_motion import build_pivots
+
+    change = IdentityChange(
+        vertices=plan.template_vertices,
+        previous_vertices=previous.template_vertices,
+        jacobians=_change_jacobians(plan, parameters, previous_parameters),
+        pivots=build_pivots(plan),
+        previous_pivots=build_pivots(previous),
+        hair=getattr(plan, "hair", None),
+    )
+    save_identity_change(job.output, change)
+    return job.output
+
+
+def _plan(job: CharacterJob | ReshapeJob, identity: str | None, models: ModelCache) -> MMTalkerPlan:
+    """The mesh of a clip with an identity, from what is kept of earlier jobs."""
+    from torch_backend.head import load_head
+    from torch_backend.inference.mmtalker import MMTalkerPredictor, build_plan
+    from torch_backend.inference.skin_mesh import build_skin_mesh
+
+    if job.vertices is None:
+        head = load_head()
+        return build_plan(head, build_skin_mesh(head, None, 0, None), None, identity, job.seed)
+    predictor: MMTalkerPredictor = models.get(
+        _predictor_key(job), lambda: MMTalkerPredictor.load(job.weights, device="cpu")
+    )
+    return predictor.plan(job.vertices, identity, job.seed)
+
+
+def _change_jacobians(
+    plan: MMTalkerPlan, parameters: dict[str, float], previous_parameters: dict[str, float]
+) -> np.ndarray:
+    from torch_backend.head import load_head
+    from torch_backend.head.identity import identity_jacobians
+    from torch_backend.inference.mmtalker import values_with_parts
+
+    head = load_head()
+    after, before = (
+        values_with_parts(head, plan.points, identity_jacobians(head, each)).astype(np.float64)
+        for each in (parameters, previous_parameters)
+    )
+    return (after @ np.linalg.inv(before)).astype(np.float32)
+
+
+def _predictor_key(job: CharacterJob | ReshapeJob) -> tuple[object, ...]:
+    from torch_backend.model_cache import model_key
+
+    return ("character", *model_key(AnimateJob(Path(), Path(), weights=job.weights), "cpu"))
+
+
+def _resolve(name: str, identity: str | None) -> dict[str, float]:
+    try:
+        return resolve_identity(identity)
+    except ValueError as error:
+        raise UsageError(f"{name}: {error}") from error
