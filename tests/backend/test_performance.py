@@ -245,11 +245,29 @@ def test_silence_has_nothing_but_blinks_gaze_and_breathing():
     assert take.upper_face[:, UPPER_FACE.index("eyeBlinkLeft")].max() > 0.9
 
 
-def test_noise_without_a_voice_is_silence():
-    noise = (0.003 * np.random.default_rng(0).standard_normal(16_000 * 10)).astype(np.float32)
-    take = perform_recording(noise, 301, RATE, EYES, 0)
-    assert not take.phrasing.phrases
+def make_noise(kind: str, seconds: float = 10.0) -> np.ndarray:
+    count, random = round(16_000 * seconds), np.random.default_rng(0)
+    times = np.arange(count) / 16_000
+    if kind.startswith("hum"):
+        return sum(np.sin(2 * np.pi * float(kind[3:]) * k * times + k) / k for k in (1, 2, 3, 4))
+    frequencies = np.maximum(np.fft.rfftfreq(count, 1 / 16_000), 1.0)
+    exponent = {"white": 0.0, "pink": 0.5, "brown": 1.0, "clicks": 0.5, "swelling": 0.5}[kind]
+    noise = np.fft.irfft(np.fft.rfft(random.standard_normal(count)) / frequencies**exponent, count)
+    noise /= noise.std()
+    if kind == "clicks":
+        for start in random.integers(0, count - 400, 15):
+            noise[start : start + 400] += 100.0 * np.hanning(400) * random.standard_normal(400)
+    return noise * np.exp(1.5 * np.sin(2 * np.pi * times / 4)) if kind == "swelling" else noise
+
+
+@pytest.mark.parametrize("level", [0.0003, 0.003, 0.05])
+@pytest.mark.parametrize("kind", ["white", "pink", "brown", "clicks", "swelling", "hum50", "hum100"])
+def test_noise_without_a_voice_is_silence(kind: str, level: float):
+    take = perform_recording((level * make_noise(kind)).astype(np.float32), 301, RATE, EYES, 0)
+    assert not take.phrasing.phrases and not take.phrasing.accents
     assert np.degrees(2 * np.abs(take.head_rotation[:, 1:])).max() <= 0.46
+    for name, curve in zip(UPPER_FACE, take.upper_face.T, strict=True):
+        assert name.startswith(("eyeBlink", "eyeLook")) or not curve.any(), name
 
 
 def test_seed_decides_and_frame_rates_sample_one_performance():

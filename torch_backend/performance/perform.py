@@ -81,6 +81,7 @@ def perform_prosody(
     eye_angles = aim_eyes(compute_gaze(saccades, times), head_rotation, eye_centers)
     lids = compute_blink_curve(blinks, times)
     upper_face = _compose_upper_face(prosody, times, lids, eye_angles, seed)
+    _rest(upper_face, phrasing.activity(times))
     _raise_brows(upper_face, compute_free_raises(plan_free_raises(phrasing, seed), times))
     return Performance(
         upper_face=upper_face,
@@ -144,6 +145,13 @@ def _compose_upper_face(
         output[:, place["eyeLookOut" + side]] = np.maximum(yaw * outward, 0.0)
         output[:, place["eyeLookIn" + side]] = np.maximum(-yaw * outward, 0.0)
     return output
+
+
+def _rest(upper_face: NDArray[np.float32], activity: NDArray[np.float64]) -> None:
+    """Leave nothing but blinks and gaze where nobody speaks (T,), in place."""
+    for column, name in enumerate(UPPER_FACE):
+        if not name.startswith(("eyeBlink", "eyeLook")):
+            upper_face[:, column] *= activity
 
 
 def _raise_brows(upper_face: NDArray[np.float32], height: NDArray[np.float64]) -> None:
