@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from blender_talkhead.contract.errors import UsageError
-from blender_talkhead.contract.identity_change import IdentityChange, save_identity_change
+from blender_talkhead.contract.identity_change import IdentityChange, Pivots, save_identity_change
 from blender_talkhead.contract.jobs import AnimateJob, CharacterJob, ReshapeJob
 from blender_talkhead.contract.motion_clip import KIND, MotionClipWriter
 from blender_talkhead.contract.result import ResultInfo
@@ -23,7 +23,9 @@ from torch_backend.model_cache import ModelCache
 from torch_backend.unfinished import unfinished_folder
 
 if TYPE_CHECKING:
-    from torch_backend.inference.mmtalker import MMTalkerPlan
+    from torch_backend.head.identity import IdentityShape
+    from torch_backend.inference.mmtalker import MMTalkerPlan, MMTalkerPredictor
+    from torch_backend.inference.skin_mesh import SkinMesh
 
 METHOD = "character"
 """What the result of a character at rest names as its method."""
@@ -44,7 +46,7 @@ def make_character(job: CharacterJob, emitter: Emitter, models: ModelCache) -> P
     """
     parameters = _resolve("identity", job.identity)
     emitter.phase("making the head", 0.0, _PLANNED)
-    plan = _plan(job, job.identity, models)
+    plan = _plan(job, models)
     emitter.phase("writing", _PLANNED, 1.0)
     info = ResultInfo(
         kind=KIND,
@@ -78,50 +80,51 @@ def reshape(job: ReshapeJob, emitter: Emitter, models: ModelCache) -> Path:
     parameters = _resolve("identity", job.identity)
     previous_parameters = _resolve("previous_identity", job.previous_identity)
     emitter.phase("shaping", 0.0, 1.0)
-    plan = _plan(job, job.identity, models)
-    previous = _plan(job, job.previous_identity, models)
-    from torch_backend.inference.performed_motion import build_pivots
+    from torch_backend.head import load_head
+    from torch_backend.head.identity import shape_identity
+    from torch_backend.inference.mmtalker import values_with_parts
 
+    head, points = load_head(), _skin_mesh(job, models).points
+    after, before = shape_identity(head, parameters), shape_identity(head, previous_parameters)
+    jacobians = after.jacobians.astype(np.float64) @ np.linalg.inv(before.jacobians.astype(np.float64))
     change = IdentityChange(
-        vertices=plan.template_vertices,
-        previous_vertices=previous.template_vertices,
-        jacobians=_change_jacobians(plan, parameters, previous_parameters),
-        pivots=build_pivots(plan),
-        previous_pivots=build_pivots(previous),
-        hair=getattr(plan, "hair", None),
+        vertices=values_with_parts(head, points, after.vertices),
+        previous_vertices=values_with_parts(head, points, before.vertices),
+        jacobians=values_with_parts(head, points, jacobians),
+        pivots=_pivots(after),
+        previous_pivots=_pivots(before),
     )
     save_identity_change(job.output, change)
     return job.output
 
 
-def _plan(job: CharacterJob | ReshapeJob, identity: str | None, models: ModelCache) -> MMTalkerPlan:
-    """The mesh of a clip with an identity, from what is kept of earlier jobs."""
+def _plan(job: CharacterJob, models: ModelCache) -> MMTalkerPlan:
     from torch_backend.head import load_head
-    from torch_backend.inference.mmtalker import MMTalkerPredictor, build_plan
+    from torch_backend.inference.mmtalker import build_plan
+
+    return build_plan(load_head(), _skin_mesh(job, models), job.vertices, job.identity, job.seed)
+
+
+def _skin_mesh(job: CharacterJob | ReshapeJob, models: ModelCache) -> SkinMesh:
+    """The mesh of the skin, from what is kept of earlier jobs."""
+    from torch_backend.head import load_head
     from torch_backend.inference.skin_mesh import build_skin_mesh
 
     if job.vertices is None:
-        head = load_head()
-        return build_plan(head, build_skin_mesh(head, None, 0, None), None, identity, job.seed)
-    predictor: MMTalkerPredictor = models.get(
-        _predictor_key(job), lambda: MMTalkerPredictor.load(job.weights, device="cpu")
-    )
-    return predictor.plan(job.vertices, identity, job.seed)
+        return build_skin_mesh(load_head(), None, 0, None)
+    from torch_backend.inference.mmtalker import MMTalkerPredictor
+
+    def load() -> MMTalkerPredictor:
+        return MMTalkerPredictor.load(job.weights, device="cpu")
+
+    predictor: MMTalkerPredictor = models.get(_predictor_key(job), load)
+    return predictor.skin_mesh(job.vertices, job.seed)
 
 
-def _change_jacobians(
-    plan: MMTalkerPlan, parameters: dict[str, float], previous_parameters: dict[str, float]
-) -> np.ndarray:
-    from torch_backend.head import load_head
-    from torch_backend.head.identity import identity_jacobians
-    from torch_backend.inference.mmtalker import values_with_parts
-
-    head = load_head()
-    after, before = (
-        values_with_parts(head, plan.points, identity_jacobians(head, each)).astype(np.float64)
-        for each in (parameters, previous_parameters)
-    )
-    return (after @ np.linalg.inv(before)).astype(np.float32)
+def _pivots(shape: IdentityShape) -> Pivots:
+    """As those of a clip's performance: the origin, between the ears, and the centres of the balls."""
+    left, right = (tuple(float(value) for value in center) for center in shape.eye_centers)
+    return {"head": (0.0, 0.0, 0.0), "eye_left": left, "eye_right": right}  # type: ignore[dict-item]
 
 
 def _predictor_key(job: CharacterJob | ReshapeJob) -> tuple[object, ...]:

@@ -95,6 +95,8 @@ _NOT_ON_EYEBALL = ("eye_hood", "eye_bag")
 """Lid parameters do not move the eyeball's centre."""
 _BLEND_START, _BLEND_STOP = 0.55, 2.3
 """Distances from the ball's surface between which the eye's similarity fades out, cm."""
+_NEGLIGIBLE_EXPONENT = 18.0
+"""Beyond it a Gaussian is below 2e-8: less than the rounding of the stored positions."""
 _SIDE_BLEND = 1.0
 """Paired parameters fade in from the midline over this many cm."""
 
@@ -110,19 +112,21 @@ def _local_warp(points: Array, parameters: Mapping[str, float]) -> tuple[Array, 
         radii, scale, shift = (np.array(v, dtype=np.float64) for v in (one.radii, one.scale, one.shift))
         for side in (1.0, -1.0) if one.paired else (1.0,):
             flip = np.array([side, 1.0, 1.0])
-            offset = points * flip - np.array(one.center)
-            weight = np.exp(-((offset / radii) ** 2).sum(axis=1))
+            exponent = (((points * flip - np.array(one.center)) / radii) ** 2).sum(axis=1)
+            near = np.flatnonzero(exponent < _NEGLIGIBLE_EXPONENT)
+            offset = points[near] * flip - np.array(one.center)
+            weight = np.exp(-exponent[near])
             gradient = -2.0 * offset / radii**2 * weight[:, None]
             if one.paired:
-                ramp, slope = _ramp(points[:, 0] * side, 0.0, _SIDE_BLEND)
+                ramp, slope = _ramp(points[near, 0] * side, 0.0, _SIDE_BLEND)
                 gradient = gradient * ramp[:, None]
                 gradient[:, 0] += weight * slope
                 weight = weight * ramp
             direction = value * (offset * scale + shift)
-            moved += weight[:, None] * direction * flip
+            moved[near] += weight[:, None] * direction * flip
             local = direction[:, :, None] * gradient[:, None, :]
             local[:, range(3), range(3)] += weight[:, None] * value * scale
-            jacobian += local * flip[:, None] * flip
+            jacobian[near] += local * flip[:, None] * flip
     return moved, jacobian
 
 
@@ -193,7 +197,37 @@ def identity_jacobians(head: Head, parameters: Mapping[str, float]) -> NDArray[n
         ValueError: when a parameter is unknown or out of range.
     """
     validate_identity(parameters)
-    jacobian = _warp(backend_to_author(head.vertices), parameters)[1]
+    return _to_backend_axes(_warp(backend_to_author(head.vertices), parameters)[1])
+
+
+@dataclass(frozen=True)
+class IdentityShape:
+    """The rest shape of an identity, without its blendshapes; backend metres."""
+
+    vertices: NDArray[np.float32]
+    """(V, 3) of all parts."""
+    jacobians: NDArray[np.float32]
+    """(V, 3, 3) of the identity's map at the mean head's vertices."""
+    eye_centers: NDArray[np.float32]
+    """(2, 3) left and right."""
+
+
+def shape_identity(head: Head, parameters: Mapping[str, float]) -> IdentityShape:
+    """Return the rest shape of an identity: what an artist who moves a slider waits for.
+
+    Raises:
+        ValueError: when a parameter is unknown or out of range.
+    """
+    validate_identity(parameters)
+    moved, jacobian = _warp(backend_to_author(head.vertices), parameters)
+    return IdentityShape(
+        author_to_backend(moved).astype(np.float32),
+        _to_backend_axes(jacobian),
+        author_to_backend(_moved_eye_centers(parameters)).astype(np.float32),
+    )
+
+
+def _to_backend_axes(jacobian: Array) -> NDArray[np.float32]:
     axes = [0, 2, 1]
     return jacobian[:, axes][:, :, axes].astype(np.float32)
 
@@ -207,14 +241,14 @@ def apply_identity(head: Head, parameters: Mapping[str, float]) -> Head:
     if not any(parameters.values()):
         validate_identity(parameters)
         return head
-    jacobian = identity_jacobians(head, parameters)
+    shape = shape_identity(head, parameters)
     size = 1.0 + EYE_PARAMETERS["eye_size"] * parameters.get("eye_size", 0.0)
     hinge = warp_points(author_to_backend(JAW_HINGE)[None], parameters)[0]
     return replace(
         head,
-        vertices=warp_points(head.vertices, parameters).astype(np.float32),
-        blendshapes=np.einsum("vij,kvj->kvi", jacobian, head.blendshapes),
-        eye_centers=author_to_backend(_moved_eye_centers(parameters)).astype(np.float32),
+        vertices=shape.vertices,
+        blendshapes=np.einsum("vij,kvj->kvi", shape.jacobians, head.blendshapes),
+        eye_centers=shape.eye_centers,
         eye_radius=head.eye_radius * size,
         jaw_hinge=hinge.astype(np.float32),
     )

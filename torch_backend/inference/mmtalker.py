@@ -148,13 +148,21 @@ class MMTalkerPredictor:
         Raises:
             UsageError: `num_vertices` is out of range, or there is no such identity.
         """
+        return build_plan(self.head, self.skin_mesh(num_vertices, seed), num_vertices, identity, seed)
+
+    def skin_mesh(self, num_vertices: int | None = None, seed: int = 0) -> SkinMesh:
+        """Points and polygons of the skin; those asked for last are kept.
+
+        Raises:
+            UsageError: `num_vertices` is out of range.
+        """
         if (num_vertices, seed) not in self._meshes:
             while len(self._meshes) >= _KEPT_MESHES:
                 self._meshes.pop(next(iter(self._meshes)))
             self._meshes[num_vertices, seed] = build_skin_mesh(
                 self.head, num_vertices, seed, self.model.face_probabilities()
             )
-        return build_plan(self.head, self._meshes[num_vertices, seed], num_vertices, identity, seed)
+        return self._meshes[num_vertices, seed]
 
     def animate(
         self,
