@@ -56,11 +56,16 @@ def ensure_fcurves(data_block: Any, action: Any) -> Any:
 
 
 def assign_action_and_slot(data_block: Any, action: Any | None) -> None:
-    """Assign an action, and its first slot where actions have slots (see `ensure_fcurves`)."""
+    """Assign an action, and its first suitable slot where actions have slots (see `ensure_fcurves`)."""
     animation = data_block.animation_data or data_block.animation_data_create()
     animation.action = action
-    if action is not None and hasattr(action, "slots") and animation.action_slot is None and len(action.slots):
-        animation.action_slot = action.slots[0]
+    if action is not None and hasattr(action, "slots") and animation.action_slot is None:
+        animation.action_slot = next(iter(animation.action_suitable_slots), None)
+
+
+def actions_move_many() -> bool:
+    """Whether one action can move several data-blocks, by a slot each (see `ensure_fcurves`)."""
+    return "slots" in bpy.types.Action.bl_rna.properties
 
 
 def action_fcurves(data_block: Any) -> Any:

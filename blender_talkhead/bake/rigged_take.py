@@ -1,4 +1,8 @@
-"""The rotations of a take on the bones of its head."""
+"""The rotations of a take on the bones of its head.
+
+They lie on the take's own Action, in a slot of their own, so that a take is one Action and exporters write one
+animation; before Blender 4.4 had slots they lie on an Action beside it.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +16,11 @@ from numpy.typing import NDArray
 
 from ..contract.motion_clip import MotionClip
 from ..facial.performance import ComposedPerformance
-from ..scene.actions import assign_action, new_action
+from ..scene.actions import assign_action, join_action
 from ..scene.mesh import REPLACED_PROPERTY
 from ..scene.rig import ACTION_PROPERTY, BONES, RigPlan, attach_rig, create_rig, find_rig, plan_rig, write_rotations
 from .performed_motion import bone_rotations
-from .provenance import is_own_object
+from .provenance import is_own_object, read_provenance
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,22 @@ class BuiltRig:
 
 
 def build_rig(
-    clip: MotionClip, composed: ComposedPerformance, positions: NDArray[np.float64], start: int, target: Any | None
+    clip: MotionClip,
+    composed: ComposedPerformance,
+    positions: NDArray[np.float64],
+    start: int,
+    target: Any | None,
+    take: Any,
 ) -> BuiltRig | None:
     """Make the rig of a head with the rotations of a take.
+
+    Args:
+        clip: the clip.
+        composed: its rotations under the controls.
+        positions: (N,) fractional clip frame of each scene frame.
+        start: scene frame at which the clip begins.
+        target: the object that gets the rig; None for a new head.
+        take: the Action of the take.
 
     Returns:
         The rig; None where the clip has no rotations, or for an object of the user's, which gets no bones.
@@ -40,8 +57,9 @@ def build_rig(
     if plan is None or not (target is None or is_own_object(target)):
         return None
     item = create_rig("TalkHead rig", plan)
-    action, fcurves = new_action(item, "TalkHead rig")
-    action[ACTION_PROPERTY] = True
+    action, fcurves = join_action(item, take, "TalkHead rig")
+    if action != take:
+        action[ACTION_PROPERTY] = True
     scene_frames = start + np.arange(len(positions), dtype=np.float64)
     write_rotations(item, fcurves, scene_frames, bone_rotations(composed, positions))
     return BuiltRig(plan, item)
@@ -64,7 +82,8 @@ def install_rig(head: Any, built: BuiltRig, scene: Any) -> None:
             replaced.name = f"{replaced.name} (replaced)"
             replaced[REPLACED_PROPERTY] = True
     rig.name = rig.data.name = f"{head.name} rig"
-    rig.animation_data.action.name = f"{head.name} rig"
+    if ACTION_PROPERTY in rig.animation_data.action:
+        rig.animation_data.action.name = f"{head.name} rig"
     attach_rig(head, rig, built.plan)
 
 
@@ -84,7 +103,7 @@ def rest_rig(head: Any) -> None:
 def _keep_action(rig: Any) -> bool:
     """Keep the action of a rig's take in the file; returns whether the rig plays one."""
     old = None if rig.animation_data is None else rig.animation_data.action
-    if old is None or ACTION_PROPERTY not in old:
+    if old is None or not (ACTION_PROPERTY in old or read_provenance(old) is not None):
         return False
     if old.library is None:
         old.use_fake_user = True

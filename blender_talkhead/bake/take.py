@@ -191,7 +191,7 @@ def build_take_steps(
     if motion is not None and composed is not None:
         store_performance(built.action, motion.performance)
         with created.recording():
-            built.rig = build_rig(clip, composed, frames.positions, settings.start, target)
+            built.rig = build_rig(clip, composed, frames.positions, settings.start, target, built.action)
     write_provenance(built.action, describe_take(clip, _details(built, settings, rate, target)))
     return built
 

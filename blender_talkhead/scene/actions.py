@@ -8,7 +8,7 @@ import bpy
 import numpy as np
 from numpy.typing import NDArray
 
-from ..compat import assign_action_and_slot, ensure_fcurves
+from ..compat import actions_move_many, assign_action_and_slot, ensure_fcurves
 
 _LINEAR = 1
 
@@ -21,6 +21,22 @@ def new_action(data_block: Any, name: str) -> tuple[Any, Any]:
     """
     action = bpy.data.actions.new(name)
     return action, ensure_fcurves(data_block, action)
+
+
+def join_action(data_block: Any, action: Any, name: str) -> tuple[Any, Any]:
+    """Let a data-block move by an action that moves others too; where actions cannot, by a new one.
+
+    Args:
+        data_block: it plays no action yet.
+        action: the one to join.
+        name: of the new one.
+
+    Returns:
+        The action, and the collection that the data-block's F-Curves are created in.
+    """
+    if actions_move_many():
+        return action, ensure_fcurves(data_block, action)
+    return new_action(data_block, name)
 
 
 def assign_action(data_block: Any, action: Any | None) -> None:
