@@ -341,6 +341,7 @@ def _describe_options(job: AnimateJob, predictor: MMTalkerPredictor) -> dict[str
     return {
         "vertices": job.vertices,
         "identity": job.identity,
+        "identity_parameters": resolve_identity(job.identity),
         "device": str(predictor.model.device),
         "precision": predictor.precision,
         "project_motion": predictor.project_motion,

@@ -26,12 +26,13 @@ from ..contract.messages import DoneMessage, Message, ProgressMessage, WarningMe
 from ..contract.motion_clip import MotionClip, load_motion_clip
 from ..output_files import OutputFiles
 from ..scene import timeline
+from ..scene.character_store import read_shown_character, wanted_identity
 from ..scene.created import CreatedBlocks
 from ..scene.mesh import OBJECT_NAME
 from ..scene.restore import unchanged_on_error
 from .diagnosis import diagnose_take
 from .disk_space import count_clip_frames, require_free_space, require_possible_bake
-from .provenance import read_provenance, take_action
+from .provenance import is_own_object, read_provenance, take_action
 from .take import (
     BAKE_MODES,
     DEFAULT_ERROR_LIMIT_MM,
@@ -50,6 +51,8 @@ CLIP_RATE = 30.0
 """Frames per second of MMTalker: what can be checked before the backend has answered is checked with it."""
 MIN_START, MAX_START = -100_000, 1_000_000
 TYPICAL_VERTICES = 12_000
+OWN_MESH = 0
+"""In place of a number of vertices: the head's own mesh."""
 _BUILD_PART = 0.95
 _BACKEND_PART = 0.9
 
@@ -67,9 +70,9 @@ class AnimationSettings:
     """Name of the object to animate; None makes a new head."""
     method: str = "mmtalker"
     vertices: int | None = None
-    """Vertices of the skin; None is that of the target's last take, else the head's own mesh."""
+    """Vertices of the skin; OWN_MESH is the head's own mesh of quads; None is as the target has them, else OWN_MESH."""
     identity: str | None = None
-    """Name or seed of an identity of the built-in head; None is that of the target's last take, else the mean head."""
+    """Of the built-in head, as `facial.identities` reads it; None is that of the target, else the mean head."""
     seed: int | None = None
     """None is that of the target's last take, else 0."""
     device: str = "auto"
@@ -116,7 +119,7 @@ def prepare_animation(settings: AnimationSettings, scene: Any, output: Path) -> 
         audio=settings.audio.absolute(),
         output=output.absolute(),
         method=settings.method,
-        vertices=known.get("vertices") if settings.vertices is None else settings.vertices,
+        vertices=(known.get("vertices") if settings.vertices is None else settings.vertices) or None,
         identity=None if identity is None else str(identity),
         seed=int(known.get("seed") or 0) if settings.seed is None else settings.seed,
         device=cast(Device, settings.device),
@@ -338,8 +341,13 @@ def _require_possible(settings: AnimationSettings, scene: Any, target: Any | Non
 
 
 def _earlier_options(target: Any) -> dict[str, Any]:
+    shown = read_shown_character(target.data)
     earlier = read_provenance(take_action(target))
-    return {} if earlier is None else {**earlier.get("options", {}), "seed": earlier.get("seed")}
+    options = {} if earlier is None else {**earlier.get("options", {}), "seed": earlier.get("seed")}
+    if shown is not None and is_own_object(target):
+        options |= {"vertices": shown.vertices, "identity": wanted_identity(target)}
+        options["seed"] = shown.seed if shown.vertices is not None else options.get("seed", shown.seed)
+    return options
 
 
 def _place_sound(settings: AnimationSettings, scene: Any, head: Any, warnings: list[str]) -> Any | None:

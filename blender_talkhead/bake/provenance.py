@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from ..contract.motion_clip import MotionClip
+from ..scene.character_store import is_character
 
 PROPERTY = "talkhead"
 """Custom property of an Action, holding JSON text."""
@@ -67,7 +68,8 @@ def take_action(head: Any) -> Any | None:
 
 
 def is_own_object(head: Any) -> bool:
-    """Whether TalkHead made the object of a take; else it put the take on an object of the user's."""
+    """Whether TalkHead made an object; else it is the user's, with a take or without."""
     known = read_provenance(take_action(head))
-    bake = {} if known is None else known.get("bake", {})
-    return known is not None and bool(bake.get("own_object", True))
+    if known is None:
+        return is_character(head)
+    return bool(known.get("bake", {}).get("own_object", True))

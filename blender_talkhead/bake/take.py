@@ -36,6 +36,7 @@ from ..scene.mesh import (
 )
 from ..scene.restore import unchanged_on_error
 from ..scene.timeline import MAX_SCENE_FRAME, scene_rate
+from .character import mark_character
 from .mesh_cache import attach_cache, detach_cache, point_cache_steps
 from .performed_motion import (
     PerformedMotion,
@@ -343,9 +344,12 @@ def _basis_of(clip: MotionClip) -> MotionBasis | None:
 
 def _create_carrier(clip: MotionClip, settings: BakeSettings, scene: Any, target: Any | None) -> Any:
     if target is None:
-        return create_head_object(clip)
+        carrier = create_head_object(clip)
+        mark_character(carrier.data, clip)
+        return carrier
     if takes_new_topology(target, clip):
         mesh = create_mesh(clip, [slot.material for slot in target.material_slots] or None)
+        mark_character(mesh, clip)
         carrier = bpy.data.objects.new(target.name, mesh)
         write_vertex_groups(carrier, clip.regions)
         return carrier

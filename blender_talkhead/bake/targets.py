@@ -10,8 +10,10 @@ import numpy as np
 from ..compat import edit_target_mode
 from ..contract.errors import BadInputError
 from ..contract.motion_clip import MotionClip
+from ..scene.character_store import is_same_identity, read_shown_character
 from ..scene.coordinates import to_blender_axes
 from ..scene.mesh import read_polygon_vertices, read_rest_positions
+from .character import character_of_clip
 from .provenance import is_own_object, read_provenance, take_action
 from .shape_keys import foreign_keys
 
@@ -116,7 +118,12 @@ def require_fitting_target(target: Any, clip: MotionClip, mode: str) -> list[str
 
 
 def takes_new_topology(target: Any, clip: MotionClip) -> bool:
-    """Whether a target is a head of ours that gets the clip's mesh, of another resolution, instead of its own."""
+    """Whether a target is a head of ours that gets the clip's mesh, of another resolution or face."""
+    shown, wanted = read_shown_character(target.data), character_of_clip(clip)
+    if shown is not None and wanted is not None and is_own_object(target):
+        is_same = shown.vertices == wanted.vertices and is_same_identity(shown.identity, wanted.identity)
+        is_same = is_same and (shown.seed == wanted.seed or shown.vertices is None)
+        return not is_same and shown.num_vertices == len(target.data.vertices)
     if len(target.data.vertices) == clip.num_vertices:
         return False
     known = read_provenance(take_action(target))

@@ -11,6 +11,7 @@ import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -121,6 +122,21 @@ def format_identity(parameters: Mapping[str, float]) -> str:
     return ",".join(f"{name}={value:g}" for name, value in rounded.items() if value) or MEAN
 
 
+def shorten_identity(parameters: Mapping[str, float]) -> str:
+    """Return parameters as one line, by a preset's name where they are one.
+
+    Raises:
+        ValueError: a parameter is unknown or outside -1..1.
+    """
+    text = format_identity(parameters)
+    return _preset_names().get(text, text)
+
+
+def find_preset(parameters: Mapping[str, float]) -> str | None:
+    """Return the name of the preset with these parameters; None where they are no preset."""
+    return _preset_names().get(format_identity(parameters))
+
+
 def validate_identity(parameters: Mapping[str, float]) -> None:
     """Check the names and the range of parameters.
 
@@ -192,6 +208,11 @@ def load_character(path: Path) -> Character:
     if len(data) > MAX_CHARACTER_BYTES:
         raise ValueError(f"it is larger than {MAX_CHARACTER_BYTES} bytes")
     return decode_character(data.decode("utf-8-sig"))
+
+
+@cache
+def _preset_names() -> dict[str, str]:
+    return {format_identity(preset.parameters): name for name, preset in IDENTITY_PRESETS.items()}
 
 
 def _resolve_start(text: str) -> dict[str, float]:

@@ -138,10 +138,21 @@ def write_rotations(
             write_fcurve(fcurves, path, scene_frames, np.ascontiguousarray(local[:, index]), index)
 
 
+def move_bones(
+    rig: Any, previous_pivots: dict[str, NDArray[np.float32]], pivots: dict[str, NDArray[np.float32]]
+) -> None:
+    """Bring the bones of a rig from the pivots that they were placed at to others; poses and curves stay."""
+    rig.data.transform(_placement(pivots) @ _placement(previous_pivots).inverted())
+
+
 def _place_bones(armature: Any, plan: RigPlan) -> None:
-    """Bring the unit bones to the pivots: x by half the distance of the eyes, y and z by where they lie."""
-    pivot, left, right = (plan.pivots[name].astype(float) for name in ("head", "eye_left", "eye_right"))
+    armature.transform(_placement(plan.pivots))
+
+
+def _placement(pivots: dict[str, NDArray[np.float32]]) -> Any:
+    """Unit bones to the pivots: x by half the distance of the eyes, y and z by where they lie."""
+    pivot, left, right = (pivots[name].astype(float) for name in ("head", "eye_left", "eye_right"))
     arms = (left + right) / 2 - pivot
     sizes = (max(abs(left[0] - right[0]) / 2, _SMALLEST_M), max(-arms[1], _SMALLEST_M), max(arms[2], _SMALLEST_M))
     shift = (pivot[0] + arms[0], pivot[1], pivot[2])
-    armature.transform(Matrix.Translation(shift) @ Matrix.Diagonal((*sizes, 1.0)))
+    return Matrix.Translation(shift) @ Matrix.Diagonal((*sizes, 1.0))
