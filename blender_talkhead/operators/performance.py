@@ -41,7 +41,7 @@ class TALKHEAD_OT_apply_performance(Operator):
 
 
 class TALKHEAD_OT_reset_performance(Operator):
-    """Set all controls of this head to what the speech was animated with; keyframes on them go too."""
+    """Set all controls of this head to what the speech was animated with; keyframes and drivers on them go too."""
 
     bl_idname = "talkhead.reset_performance"
     bl_label = "Reset Controls"
@@ -63,6 +63,7 @@ class TALKHEAD_OT_reset_performance(Operator):
         for curve in [each for each in curves if each.data_path.startswith(f"{PROPERTY}.")]:
             curves.remove(curve)
         for name in CONTROLS:
+            head.driver_remove(f"{PROPERTY}.{name}")
             head.talkhead_performance.property_unset(name)
         apply_controls(head)
         context.scene.frame_set(context.scene.frame_current, subframe=context.scene.frame_subframe)

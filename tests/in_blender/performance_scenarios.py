@@ -15,6 +15,7 @@ from blender_talkhead.bake.inventory import remove_head
 from blender_talkhead.bake.performed_motion import DATA_PROPERTY, apply_controls, read_performance
 from blender_talkhead.bake.provenance import read_provenance, take_action
 from blender_talkhead.bake.take import BakeSettings, bake_take
+from blender_talkhead.compat import action_fcurves
 from blender_talkhead.contract.errors import BadInputError, OutputError
 from blender_talkhead.contract.motion_clip import MotionClip, load_motion_clip
 from blender_talkhead.facial.blendshapes import BLENDSHAPE_INDEX
@@ -133,6 +134,46 @@ def controls_change_the_take(folder: Path) -> None:
     registration.unregister("blender_talkhead")
 
 
+def drivers_and_nla_decide_about_controls(folder: Path) -> None:
+    """Drivers and NLA tracks act frame by frame; the scene stays at its frame; reset removes drivers."""
+    registration.register("blender_talkhead")
+    clip, scene = performed_clip(folder), new_scene(30.0)
+    take = bake_take(clip, BakeSettings("basis", START), scene)
+    head = bpy.data.objects[take.object_name]
+    bpy.context.view_layer.objects.active = head
+    jaw = curve_of(head, "jawOpen")
+    slider = bpy.data.objects.new("slider", None)
+    scene.collection.objects.link(slider)
+    driver = head.driver_add("talkhead_performance.mouth_strength").driver
+    driver.type, variable = "SCRIPTED", driver.variables.new()
+    variable.name, variable.type = "turn", "TRANSFORMS"
+    variable.targets[0].id, variable.targets[0].transform_type = slider, "LOC_X"
+    driver.expression = "turn"
+    for frame, place in ((START, 0.0), (START + FRAMES - 1, 1.0)):
+        slider.location.x = place
+        slider.keyframe_insert("location", index=0, frame=frame)
+    for curve in action_fcurves(slider):
+        for point in curve.keyframe_points:
+            point.interpolation = "LINEAR"
+    scene.frame_set(START + 7)
+    assert bpy.ops.talkhead.apply_performance() == {"FINISHED"}
+    assert scene.frame_current == START + 7
+    np.testing.assert_allclose(curve_of(head, "jawOpen"), jaw * np.linspace(0, 1, FRAMES), atol=2e-3)
+    assert bpy.ops.talkhead.reset_performance() == {"FINISHED"}
+    assert not head.animation_data.drivers
+    np.testing.assert_allclose(curve_of(head, "jawOpen"), jaw, atol=1e-6)
+    for frame, value in ((START, 1.0), (START + FRAMES - 1, 0.0)):
+        head.talkhead_performance.mouth_strength = value
+        head.keyframe_insert("talkhead_performance.mouth_strength", frame=frame)
+    head.animation_data.nla_tracks.new().strips.new("controls", START, head.animation_data.action)
+    head.animation_data.action = None
+    assert bpy.ops.talkhead.apply_performance() == {"FINISHED"}
+    shown = curve_of(head, "jawOpen")
+    np.testing.assert_allclose(shown[[0, -1]], [jaw[0], 0.0], atol=2e-3)
+    assert (shown <= jaw + 1e-4).all() and shown[FRAMES // 2] < 0.8 * jaw[FRAMES // 2]
+    registration.unregister("blender_talkhead")
+
+
 def applying_is_quick(folder: Path) -> None:
     """60 s at 30 frames a second, all controls keyed: under a second."""
     registration.register("blender_talkhead")
@@ -216,8 +257,6 @@ class ShownLayout(RecordedLayout):
 
 def curve_of(head: Any, key: str) -> np.ndarray | None:
     """Values of the curve of a shape key at the scene frames of the take."""
-    from blender_talkhead.compat import action_fcurves
-
     curve = action_fcurves(head.data.shape_keys).find(f'key_blocks["{key}"].value')
     bake = read_provenance(take_action(head))["bake"]
     frames = range(bake["start"], bake["last_frame"] + 1)

@@ -49,6 +49,7 @@ SCENARIOS = [
     ("performed_takes", "cache"),
     ("shapes_of_the_backend_are_used",),
     ("controls_change_the_take",),
+    ("drivers_and_nla_decide_about_controls",),
     ("applying_is_quick",),
     ("performance_panel",),
     ("performed_failures",),
