@@ -270,6 +270,19 @@ def test_noise_without_a_voice_is_silence(kind: str, level: float):
         assert name.startswith(("eyeBlink", "eyeLook")) or not curve.any(), name
 
 
+@pytest.mark.parametrize("kind", ["white", "brown", "hum100"])
+def test_loud_noise_behind_speech_is_silence(kind: str):
+    times = np.arange(3 * 16_000) / 16_000
+    pitch = 120.0 + 25.0 * np.sin(2 * np.pi * 0.7 * times)
+    voice = sum(np.sin(2 * np.pi * k * np.cumsum(pitch) / 16_000) / k for k in range(1, 12))
+    voice *= 0.1 * (0.55 + 0.45 * np.sin(2 * np.pi * 4.0 * times))
+    noise = make_noise(kind, 6.0)
+    sound = np.concatenate([voice, 0.1 * np.std(voice) / noise.std() * noise, voice]).astype(np.float32)
+    phrasing = perform_recording(sound, 361, RATE, EYES, 0).phrasing
+    assert phrasing.is_speech(1.5) and phrasing.is_speech(10.5)
+    assert not any(phrasing.is_speech(seconds) for seconds in np.arange(3.8, 8.4, 0.2))
+
+
 def test_seed_decides_and_frame_rates_sample_one_performance():
     prosody = talk(20.0)
     fine = perform_prosody(prosody, np.arange(2400) / 120, EYES, 7)

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
 from torch_backend.audio.prosody import VOICED_THRESHOLD, ProsodyTrack
 from torch_backend.performance.curves import follow_targets
@@ -17,12 +18,15 @@ SHORTEST_PHRASE_SECONDS = 0.15
 """Shorter sounds between two pauses are a click or a breath, and no speech."""
 LEAST_VOICED_SHARE = 0.12
 """Of a phrase; less is noise. Phrases of the recordings it was tried on have 0.6 and more."""
-LEAST_PITCH_DEVIATION = 0.2
-"""Semitones, over a phrase; less is the hum of a machine. Phrases of speech have 1.4 and more."""
+LEAST_PITCH_RANGE = 0.3
+"""Semitones within 0.6 s; less is the hum of a machine."""
+LONGEST_UNVOICED_SECONDS, UNVOICED_EDGE_SECONDS = 0.7, 0.3
+"""Sound without a voice for longer is no speech; up to so much of it belongs to the phrase before and behind."""
 SETTLING_SECONDS = 0.6
 """How long the head takes to come to rest after a phrase, and to wake before one."""
 BRIDGED_PAUSE_SECONDS = 0.7
 """Between phrases with less pause the head does not come to rest."""
+_PITCH_WINDOW_ROWS = 61
 
 
 @dataclass(frozen=True)
@@ -75,19 +79,38 @@ def find_phrasing(prosody: ProsodyTrack) -> Phrasing:
     duration = float(prosody.times[-1]) + step / 2 if len(prosody.times) else 0.0
     phrases, begin = [], 0.0
     for start, end in [*find_pauses(prosody), (duration, duration)]:
-        if start - begin >= SHORTEST_PHRASE_SECONDS and _has_a_voice(prosody, begin, start):
-            phrases.append((begin, start))
+        if start - begin >= SHORTEST_PHRASE_SECONDS:
+            phrases += _spans_with_a_voice(prosody, begin, start)
         begin = end
     accents = find_brow_raises(prosody) if phrases else []
     starts = [start for start, _ in phrases]
-    spoken = [each for each in accents if (index := bisect_right(starts, each.time_seconds)) and
-              each.time_seconds <= phrases[index - 1][1]]  # fmt: skip
+    spoken = []
+    for accent in accents:
+        index = bisect_right(starts, accent.time_seconds)
+        if index and accent.time_seconds <= phrases[index - 1][1]:
+            spoken.append(accent)
     return Phrasing(duration, tuple(phrases), tuple(spoken))
 
 
-def _has_a_voice(prosody: ProsodyTrack, start: float, end: float) -> bool:
-    """Whether a sound is voiced here and there, with a pitch that moves: noise and humming machines are not."""
+def _spans_with_a_voice(prosody: ProsodyTrack, start: float, end: float) -> list[tuple[float, float]]:
+    """The parts of a sound that are voiced here and there, with a pitch that moves: noise and humming machines are not.
+
+    A sound that is so throughout is given back as it is.
+    """
     rows = slice(*np.searchsorted(prosody.times, [start, end]))
-    pitch = prosody.f0_semitones[rows][prosody.voicing[rows] > VOICED_THRESHOLD]
-    enough = len(pitch) >= max(2.0, LEAST_VOICED_SHARE * len(prosody.times[rows]))
-    return bool(enough and pitch.std() >= LEAST_PITCH_DEVIATION)
+    times, pitch = prosody.times[rows].astype(np.float64), prosody.f0_semitones[rows]
+    if not len(times):
+        return []
+    moving = maximum_filter1d(pitch, _PITCH_WINDOW_ROWS) - minimum_filter1d(pitch, _PITCH_WINDOW_ROWS)
+    voiced = times[(prosody.voicing[rows] > VOICED_THRESHOLD) & (moving >= LEAST_PITCH_RANGE)]
+    if len(voiced) < 2:
+        return []
+    gaps = np.flatnonzero(np.diff(voiced) > LONGEST_UNVOICED_SECONDS)
+    spans = []
+    for first, last in zip([0, *(gaps + 1)], [*gaps, len(voiced) - 1], strict=True):
+        begin = max(start, float(voiced[first]) - UNVOICED_EDGE_SECONDS)
+        stop = min(end, float(voiced[last]) + UNVOICED_EDGE_SECONDS)
+        inside = ((times >= begin) & (times <= stop)).sum()
+        if stop - begin >= SHORTEST_PHRASE_SECONDS and last + 1 - first >= LEAST_VOICED_SHARE * inside:
+            spans.append((begin, stop))
+    return spans
