@@ -77,6 +77,8 @@ def test_every_part_is_closed_and_points_outwards(head):
         start, stop = head.parts[name]
         own = triangles[(triangles[:, 0] >= start) & (triangles[:, 0] < stop)]
         assert own.min() >= start and own.max() < stop
+        if name in ("brows", "lashes"):  # strips of one face's thickness
+            continue
         assert signed_volume(head.vertices, own) > 0, name
         if name != "skin":
             edges = {(int(t[i]), int(t[(i + 1) % 3])) for t in own for i in range(3)}

@@ -140,7 +140,7 @@ def test_parts_keep_their_polygons() -> None:
     shift = 1000 - head.num_skin_vertices
     assert np.array_equal(vertices[-of_parts.sum() :], head.polygon_vertices[-of_parts.sum() :] + shift)
     assert len(uvs) == len(vertices) == starts[-1]
-    assert parts["tongue"][1] == len(head.vertices) + shift
+    assert parts["lashes"][1] == len(head.vertices) + shift
 
 
 # --- identity and parts
@@ -181,6 +181,17 @@ def test_teeth_follow_the_jaw_and_eyes_stay(predictor: MMTalkerPredictor) -> Non
     motion = np.abs(offsets[:, teeth]).max(axis=(0, 2))
     assert motion.max() > 1e-4  # lower
     assert motion.min() == 0  # upper
+
+
+def test_lashes_follow_the_skin_at_every_resolution(predictor: MMTalkerPredictor) -> None:
+    head, samples = load_head(), _speechlike(0.5)
+    _, own = next(predictor.animate(samples, predictor.plan()))
+    _, sampled = next(predictor.animate(samples, predictor.plan(1000)))
+    expected = head.attachment_weights @ own[:, head.attachment_anchors]
+    num_hairs = len(head.attachment_weights)
+    assert np.abs(expected).max() > 1e-5
+    for offsets in (own, sampled):
+        assert np.allclose(offsets[:, -num_hairs:], expected, atol=2e-6)
 
 
 # --- windows

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torch_backend.head.author_space import Array, backend_to_author, smoothstep
+from torch_backend.head.brows_lashes import brow_half_height, brow_middle
 from torch_backend.head.profile_curves import MOUTH_HALF_WIDTH, lip_lines
 from torch_backend.head.skin_labels import APPEARANCE_FIELDS
 
@@ -66,7 +67,7 @@ def skin_color(
     color = _mix(color, palette.flush, 0.5 * _flush(points, scalar["ear"]))
     color = _mix(color, palette.lips, 0.75 * _vermilion(points))
     color = _mix(color, palette.hair, _scalp_hair(points, scalar["ear"]))
-    color = _mix(color, palette.brows, 0.8 * brow_density(points))
+    color = _mix(color, palette.brows, 0.38 * brow_density(points))
     color = _mix(color, palette.mouth, np.clip(1.2 * scalar["mouth_lining"], 0.0, 1.0))
     color = _mix(color, palette.caruncle, 0.5 * scalar["lid_margin"])
     lashes = np.clip(scalar["upper_lashes"] ** 1.5 + 0.35 * scalar["lower_lashes"] ** 1.5, 0.0, 1.0)
@@ -110,17 +111,11 @@ def _vermilion(points: Array) -> Array:
 
 
 def brow_density(points: Array) -> Array:
-    """Return how densely the eyebrows cover author-space points (n, 3), 0..1."""
+    """Return how much shade the eyebrows' hairs give the skin at author-space points (n, 3), 0..1."""
     x, f, z = np.abs(points[:, 0]), points[:, 1], points[:, 2]
-    along = np.clip((x - 1.45) / (5.2 - 1.45), 0.0, 1.0)
-    middle = 1.72 + 0.92 * np.sin(np.pi * 0.78 * along**0.9)
-    thickness = 0.34 - 0.20 * along
-    strip = np.exp(-(((z - middle) / thickness) ** 4))
-    ends = smoothstep(x, 1.25, 1.75) * (1.0 - smoothstep(x, 4.8, 5.3))
-    # Hairs lean outwards; the strokes leave narrow gaps.
-    hair = np.sin(55.0 * (x - 0.8 * (z - middle)))
-    strokes = 0.86 + 0.14 * hair * np.cos(7.0 * x)
-    return strip * ends * strokes * (f > 4.0)
+    strip = np.exp(-(((z - brow_middle(x)) / (0.9 * brow_half_height(x) + 0.06)) ** 2))
+    ends = smoothstep(x, 1.35, 2.1) * (1.0 - smoothstep(x, 4.7, 5.25))
+    return strip * ends * (f > 4.0)
 
 
 def _scalp_hair(points: Array, ear: Array) -> Array:

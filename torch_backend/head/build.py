@@ -17,7 +17,9 @@ from blender_talkhead.facial.blendshapes import ARKIT_BLENDSHAPES, BLENDSHAPE_IN
 from torch_backend.geometry.parameterization import conformal_parameterization
 from torch_backend.head import profile_curves as profile
 from torch_backend.head.appearance import skin_color
+from torch_backend.head.attachments import follow_skin
 from torch_backend.head.author_space import Array, author_to_backend, author_vectors_to_backend, mirrored
+from torch_backend.head.brows_lashes import build_brows_and_lashes
 from torch_backend.head.expressions import ExpressionBuilder
 from torch_backend.head.eyeballs import LID_CLEARANCE, build_eyeballs
 from torch_backend.head.head import (
@@ -48,7 +50,8 @@ def build_head(template: Template | None = None) -> Head:
     """Build the head from code; takes about ten seconds, nearly all of it for the template mesh."""
     template = template or build_template()
     num_skin = len(template.vertices)
-    part_list = [build_eyeballs(), build_teeth(), build_gums(), build_tongue()]
+    attached = build_brows_and_lashes(template)
+    part_list = [build_eyeballs(), build_teeth(), build_gums(), build_tongue(), *attached.parts.values()]
     parts, spans = merge_parts(part_list), _part_spans(num_skin, part_list)
     polygons = [turned(p) for p in template.polygons]
     polygons += [[index + num_skin for index in turned(p)] for p in parts.polygons]
@@ -63,6 +66,7 @@ def build_head(template: Template | None = None) -> Head:
     builder = ExpressionBuilder(labels, normals[:, [0, 2, 1]].astype(np.float64))
     skin_shapes = np.stack(list(builder.build().values()))  # (52, Vskin, 3)
     shapes = np.concatenate([skin_shapes, _part_shapes(parts, spans, num_skin)], axis=1)
+    shapes[:, spans["brows"][0] :] = follow_skin(attached.weights, shapes[:, attached.anchors])
 
     vertices = author_to_backend(np.concatenate([template.vertices, parts.vertices]))
     blendshapes = author_vectors_to_backend(shapes)
@@ -88,6 +92,8 @@ def build_head(template: Template | None = None) -> Head:
         eye_centers=author_to_backend(eye).astype(np.float32),
         eye_radius=float((profile.EYE_RADIUS - LID_CLEARANCE) / 100.0),
         jaw_hinge=author_to_backend(JAW_HINGE).astype(np.float32),
+        attachment_anchors=attached.anchors,
+        attachment_weights=attached.weights,
     )
 
 

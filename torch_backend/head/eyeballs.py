@@ -10,11 +10,11 @@ from torch_backend.head.part_mesh import PartMesh, merge_parts, mirror_part, swe
 
 LID_CLEARANCE = 0.03
 """How much smaller the drawn ball is than the sphere the lids are fitted to."""
-RING_DEGREES = (4.0, 8.0, 10.2, 10.9, 14.0, 17.5, 21.0, 24.2, 25.4, 27.5, 34.0, 43.0, 55.0, 70.0, 90.0, 120.0, 150.0)
+RING_DEGREES = (4.0, 7.5, 9.3, 10.0, 13.0, 16.0, 19.0, 22.0, 23.2, 26.0, 34.0, 43.0, 55.0, 70.0, 90.0, 120.0, 150.0)
 SEGMENTS = 28
-PUPIL_DEGREES = 10.5
-IRIS_DEGREES = 24.8
-CORNEA_BULGE = 0.03
+PUPIL_DEGREES = 9.6
+IRIS_DEGREES = 22.6
+CORNEA_BULGE = 0.05
 """How far the cornea stands out of the sphere at its middle."""
 
 

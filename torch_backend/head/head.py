@@ -14,7 +14,7 @@ from blender_talkhead.contract.errors import BackendError
 from blender_talkhead.facial.blendshapes import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX
 
 TEMPLATE_PATH = Path(__file__).with_name("template.npz")
-PART_NAMES = ("skin", "eyes", "teeth", "gums", "tongue")
+PART_NAMES = ("skin", "eyes", "teeth", "gums", "tongue", "brows", "lashes")
 """Order of the parts in every vertex array."""
 OPEN_POSE = {"jawOpen": 0.9, "mouthFunnel": 0.5}
 """Expression whose shape the UV map is computed on: lips, lids and mouth bag lie open."""
@@ -60,6 +60,10 @@ class Head:
     """Radius of the eyeballs without the cornea's bulge, metres."""
     jaw_hinge: FloatArray
     """(3,) a point on the axis (along x) the jaw opens about."""
+    attachment_anchors: IndexArray
+    """(A,) skin vertices that brows and lashes stand on, sorted."""
+    attachment_weights: FloatArray
+    """(Vatt, A) share of each anchor in each vertex of brows and lashes, the last vertices; rows add up to 1."""
 
     @property
     def num_skin_vertices(self) -> int:
@@ -125,6 +129,7 @@ def save_head(head: Head, path: Path) -> None:
         for name in (
             "vertices", "polygon_starts", "polygon_vertices", "skin_triangles", "uv", "blendshapes", "vertex_colors",
             "appearance_fields", "landmarks68", "lip_contact_pairs", "mirror", "eye_centers", "jaw_hinge",
+            "attachment_anchors", "attachment_weights",
         )
     }  # fmt: skip
     arrays["eye_radius"] = np.array(head.eye_radius, dtype=np.float32)

@@ -20,6 +20,7 @@ from torch_backend.audio.expression_controls import NUM_CONTROLS, compute_contro
 from torch_backend.audio.frame_grid import count_frames
 from torch_backend.audio.speech_encoder import SpeechEncoder, load_speech_encoder
 from torch_backend.head import Head, load_head
+from torch_backend.head.attachments import follow_skin
 from torch_backend.head.identity import apply_identity, identity_jacobians
 from torch_backend.head.parts_motion import follow_jaw
 from torch_backend.inference.skin_mesh import (
@@ -68,7 +69,7 @@ class MMTalkerPlan(ClipTemplate):
     head: Head
     """The head with the identity applied."""
     jacobians: NDArray[np.float32] | None = None
-    """(M + A, 3, 3) of the skin points and the jaw anchor; None for the mean head."""
+    """(M + A, 3, 3) of the skin points and the anchors of jaw and hairs; None for the mean head."""
 
 
 class MMTalkerPredictor:
@@ -94,7 +95,7 @@ class MMTalkerPredictor:
         self.project_motion = project_motion and model.config.project_motion and model.motion_space is not None
         """Whether predictions are projected on the space of the training motion."""
         self.head = load_head()
-        self._jaw_anchor = SurfacePoints.at_vertices(self.head.regions["jaw_anchor"])
+        self._anchors = anchor_points(self.head)
         self._meshes: dict[tuple[int | None, int], SkinMesh] = {}
         _validate_encoder(model, encoder)
         _validate_head(model, self.head)
@@ -141,7 +142,7 @@ class MMTalkerPredictor:
         """Choose the mesh of a clip.
 
         Args:
-            num_vertices: vertices of the skin (eyes, teeth, gums and tongue come on top); None is the head's own mesh.
+            num_vertices: vertices of the skin (the other parts come on top); None is the head's own mesh.
             identity: name or seed of an identity; None is the mean head.
             seed: of the points on the surface.
 
@@ -191,8 +192,8 @@ class MMTalkerPredictor:
                 progress((first_frame + len(decoded)) / num_frames)
 
     def decoded_points(self, plan: MMTalkerPlan) -> SurfacePoints:
-        """The points that the network is asked for: those of the clip's skin, then the jaw's anchor."""
-        return plan.points.joined(self._jaw_anchor)
+        """The points that the network is asked for: those of the clip's skin, then the anchors of jaw and hairs."""
+        return plan.points.joined(self._anchors)
 
     def _decode(
         self,
@@ -232,11 +233,14 @@ class MMTalkerPredictor:
                 yield first, block.cpu().numpy() * np.float32(OFFSET_UNIT_METRES), weights.cpu().numpy()
 
     def complete(self, decoded: NDArray[np.float32], plan: MMTalkerPlan) -> NDArray[np.float32]:
-        """Displacements of skin points and jaw anchor (n, M + A, 3) into those of all vertices of the clip."""
+        """Displacements of skin points and anchors (n, M + A, 3) into those of all vertices of the clip."""
         if plan.jacobians is not None:
             decoded = np.einsum("mij,tmj->tmi", plan.jacobians, decoded)
         num_points = len(plan.points)
-        parts = follow_jaw(plan.head, decoded[:, num_points:])
+        first_hair = num_points + len(plan.head.regions["jaw_anchor"])
+        parts = follow_jaw(plan.head, decoded[:, num_points:first_hair])
+        hairs = follow_skin(plan.head.attachment_weights, decoded[:, first_hair:])
+        parts[:, parts.shape[1] - hairs.shape[1] :] = hairs
         return np.concatenate([decoded[:, :num_points], parts], axis=1).astype(np.float32)
 
     def _autocast(self) -> AbstractContextManager[object]:
@@ -266,7 +270,7 @@ def build_plan(
     jacobians = None
     if parameters:
         of_vertices = np.asarray(identity_jacobians(head, parameters), np.float32)
-        decoded = mesh.points.joined(SurfacePoints.at_vertices(head.regions["jaw_anchor"]))
+        decoded = mesh.points.joined(anchor_points(head))
         jacobians = interpolate_points(decoded, of_vertices).astype(np.float32)
     return MMTalkerPlan(
         template_vertices=values_with_parts(head, mesh.points, changed.vertices),
@@ -290,6 +294,11 @@ def values_with_parts(head: Head, points: SurfacePoints, values: NDArray[np.floa
     """Values (V, ...) of all the head's vertices, the skin's at points instead of vertices."""
     skin = head.num_skin_vertices
     return np.concatenate([interpolate_points(points, values[:skin]), values[skin:]]).astype(np.float32)
+
+
+def anchor_points(head: Head) -> SurfacePoints:
+    """The skin vertices that the other parts follow: the jaw's anchor, then the anchors of brows and lashes."""
+    return SurfacePoints.at_vertices(np.concatenate([head.regions["jaw_anchor"], head.attachment_anchors]))
 
 
 class _RollingFeatures:

@@ -88,7 +88,7 @@ class PerformedMotion:
         return PerformedTracks(weights, performance.head_rotation, performance.eye_rotations, clip_performance)
 
     def _shapes_at_points(self, columns: list[int]) -> NDArray[np.float32]:
-        """Curves (C, 3 M') of the mean head at the decoded points: those of the skin, then the jaw's anchor."""
+        """Curves (C, 3 M') of the mean head at the decoded points: those of the skin, then the anchors."""
         head = self._predictor.head
         skin = head.blendshapes[columns, : head.num_skin_vertices].transpose(1, 0, 2)
         points = self._predictor.decoded_points(self._plan)
