@@ -8,44 +8,30 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import bpy
-
-# bpy makes the next ones importable.
-# isort: split
-import blf
-import imbuf
 import numpy as np
-from mathutils import Matrix
 from numpy.typing import NDArray
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from blender_talkhead.compat import enable_nodes, set_denoising, set_still_output  # noqa: E402
-from blender_talkhead.contract.motion_clip import ClipTemplate, MotionClip, load_motion_clip  # noqa: E402
-from blender_talkhead.contract.result import ResultInfo  # noqa: E402
-from blender_talkhead.scene.coordinates import to_blender_axes  # noqa: E402
-from blender_talkhead.scene.mesh import create_head_object  # noqa: E402
-from blender_talkhead.scene.preview import set_render_look  # noqa: E402
-from blender_talkhead.scene.stage import build_stage, create_world, stage_camera  # noqa: E402
-from torch_backend.geometry.mesh_topology import unique_edges  # noqa: E402
-from torch_backend.geometry.surface_sampling import sample_surface  # noqa: E402
-from torch_backend.head import Head, load_head  # noqa: E402
-from torch_backend.head.skin_texture import encode_png  # noqa: E402
-from torch_backend.inference.skin_mesh import append_parts, build_skin_mesh, interpolate_points  # noqa: E402
-from torch_backend.models.builders import build_surface_template  # noqa: E402
-from torch_backend.speech_corpus.articulation import articulate  # noqa: E402
-from torch_backend.speech_corpus.phones import PhoneSegment  # noqa: E402
+from picture_studio import REPOSITORY, Image, Studio, View, build_clip, join_tiles, with_caption
+
+from blender_talkhead.compat import enable_nodes
+from blender_talkhead.contract.motion_clip import MotionClip, load_motion_clip
+from torch_backend.geometry.mesh_topology import unique_edges
+from torch_backend.geometry.surface_sampling import sample_surface
+from torch_backend.head import Head, load_head
+from torch_backend.head.skin_texture import encode_png
+from torch_backend.models.builders import build_surface_template
+from torch_backend.speech_corpus.articulation import articulate
+from torch_backend.speech_corpus.phones import PhoneSegment
 
 logger = logging.getLogger("draw_pictures")
 
@@ -53,92 +39,6 @@ DEMO_RECORDING = REPOSITORY / "blender_talkhead" / "demo" / "demo_sentence.wav"
 VISEME_PHONES = ("M", "F", "TH", "S", "SH", "R", "L", "AA", "EH", "IY", "OW", "UW")
 RESOLUTIONS = (800, 5_000, 20_000)
 SENTENCE_FRAMES = 10
-CAPTION_HEIGHT_PX = 26
-
-Image = NDArray[np.uint8]
-"""(H, W, 3) sRGB."""
-
-
-@dataclass(frozen=True)
-class View:
-    """How one picture of a sheet is taken."""
-
-    size_px: int = 300
-    turn_degrees: float = 0.0
-    zoom: float = 1.0
-    """1 shows the whole head, 2 half of its height."""
-    raise_heads: float = 0.0
-    """Moves the picture's centre up, in head heights."""
-
-
-class Studio:
-    """One head on the product's own stage; poses it and takes pictures."""
-
-    def __init__(self, clip: MotionClip, subdivided: bool = True) -> None:
-        """Build a fresh scene around the clip's template."""
-        bpy.ops.wm.read_factory_settings(use_empty=True)
-        self.scene = bpy.context.scene
-        self.scene.world = create_world()
-        self.head = create_head_object(clip)
-        self.scene.collection.objects.link(self.head)
-        if not subdivided:
-            self.head.modifiers.clear()
-        stage = build_stage(self.head, to_blender_axes(clip.template_vertices))
-        self.scene.collection.children.link(stage)
-        self.scene.camera = stage_camera(stage)
-        set_render_look(self.scene)
-        self.scene.cycles.samples = 24
-        set_denoising(self.scene.cycles, "HIGH")
-        set_still_output(self.scene.render.image_settings)
-
-    def photograph(self, vertices: NDArray[np.floating], view: View) -> Image:
-        """Return a picture of the head with the given (V, 3) vertices, backend metres."""
-        mesh = self.head.data
-        positions = to_blender_axes(np.asarray(vertices, np.float32))
-        mesh.vertices.foreach_set("co", np.ascontiguousarray(positions).ravel())
-        mesh.update()
-        self.head.matrix_world = Matrix.Rotation(math.radians(view.turn_degrees), 4, "Z")
-        camera, render = self.scene.camera.data, self.scene.render
-        camera.lens = 85.0 * view.zoom
-        camera.shift_y = view.raise_heads * view.zoom
-        render.resolution_x = render.resolution_y = view.size_px
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "picture.png"
-            render.filepath = str(path)
-            bpy.ops.render.render(write_still=True)
-            return read_image(path)
-
-
-def read_image(path: Path, channel: slice | int = slice(3)) -> Image:
-    """Read a picture file by Blender, as stored (no colour management); all colours, or one channel (3 is alpha)."""
-    image = bpy.data.images.load(str(path))
-    image.colorspace_settings.name = "Non-Color"
-    width, height = image.size
-    pixels = np.empty(width * height * image.channels, dtype=np.float32)
-    image.pixels.foreach_get(pixels)
-    bpy.data.images.remove(image)
-    rows = pixels.reshape(height, width, -1)[::-1, :, channel]
-    return np.round(255.0 * np.clip(rows, 0.0, 1.0)).astype(np.uint8)
-
-
-def build_clip(head: Head, num_vertices: int | None) -> tuple[MotionClip, Callable[[NDArray[np.floating]], Any]]:
-    """Return a clip without motion, and the function that maps (V, 3) head vertices to the clip's."""
-    mesh = build_skin_mesh(head, num_vertices, 0, None)
-    starts, corners, corner_uvs, parts = append_parts(head, mesh)
-    skin = head.num_skin_vertices
-
-    def transfer(values: NDArray[np.floating]) -> NDArray[np.float32]:
-        return np.concatenate([interpolate_points(mesh.points, values[:skin]), values[skin:]]).astype(np.float32)
-
-    template = ClipTemplate(
-        transfer(head.vertices), starts, corners, corner_uvs, transfer(head.vertex_colors), mesh.regions, parts
-    )
-    values = {field.name: getattr(template, field.name) for field in fields(ClipTemplate)}
-    values.pop("skin_texture_png")
-    info = ResultInfo("motion_clip", "mmtalker", 30.0, 1, "", "", "", 0, {})
-    clip = MotionClip(info=info, vertex_offsets=np.zeros((1, len(template.template_vertices), 3), np.float32), **values)
-    clip.skin_texture = REPOSITORY / "torch_backend" / "head" / "skin_color.png"
-    return clip, transfer
 
 
 def draw_head(head: Head) -> Image:
@@ -265,34 +165,6 @@ def stamp(canvas: NDArray[np.float32], centers: NDArray[np.float64], radius: int
             x, y = middle[:, 0] + dx, middle[:, 1] + dy
             inside = (x >= 0) & (x < size) & (y >= 0) & (y < size)
             canvas[y[inside], x[inside]] = np.maximum(canvas[y[inside], x[inside]], value)
-
-
-def with_caption(tile: Image, text: str) -> Image:
-    """Return the picture with a line of text under it, set in Blender's own font."""
-    caption = imbuf.new((tile.shape[1], CAPTION_HEIGHT_PX))
-    blf.size(0, 15)
-    blf.color(0, 1.0, 1.0, 1.0, 1.0)
-    with blf.bind_imbuf(0, caption):
-        width, _ = blf.dimensions(0, text)
-        blf.position(0, (tile.shape[1] - width) / 2, 8, 0)
-        blf.draw_buffer(0, text)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "caption.png"
-        imbuf.write(caption, filepath=str(path))
-        coverage = read_image(path, channel=3)
-    return np.concatenate([tile, 255 - np.repeat(coverage[..., None], 3, axis=2)])
-
-
-def join_tiles(tiles: Sequence[Image], columns: int) -> Image:
-    """Return equal pictures in rows of `columns`, with a thin white gap."""
-    gap = 4
-    height, width = tiles[0].shape[:2]
-    rows = math.ceil(len(tiles) / columns)
-    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, dtype=np.uint8)
-    for number, tile in enumerate(tiles):
-        top, left = number // columns * (height + gap), number % columns * (width + gap)
-        sheet[top : top + height, left : left + width] = tile
-    return sheet
 
 
 def animate_demo(folder: Path) -> MotionClip:

@@ -77,7 +77,9 @@ def tongue_out(vertices: Array) -> Array:
 
 
 def tongue_tip_up(vertices: Array) -> Array:
-    """Return the displacements (V, 3) that raise the tip by one centimetre, and forward as a dropping jaw takes it back.
+    """Return the displacements (V, 3) that raise the tip by one centimetre, and take it forward.
+
+    A jaw that drops takes the tip back as well: the way forward makes up for that.
 
     Args:
         vertices: (V, 3) the tongue at rest, cm.
