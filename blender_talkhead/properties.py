@@ -10,6 +10,15 @@ from bpy.types import Context, Object, PropertyGroup
 
 from . import compat
 from .contract.jobs import MAX_SEED, MAX_VERTICES, MIN_VERTICES
+from .facial.identities import MAX_AMOUNT, find_preset, random_identity
+from .facial.identity_parameters import IDENTITY_PARAMETERS
+from .facial.identity_presets import IDENTITY_PRESETS
+from .scene.character_store import (
+    wanted_identity,
+    wanted_parameters,
+    write_wanted_identity,
+    write_wanted_parameters,
+)
 from .session import session
 
 STANDARD_VERTICES = 5_000
@@ -45,14 +54,17 @@ BAKES = (
     ("cache", "Cache File", "A PC2 file beside the .blend: exact, for long recordings and dense meshes",
      "FILE_CACHE", 2),
 )  # fmt: skip
+DETAILS = (
+    ("ARTIST", "Artist Mesh", "The head's own mesh of quads, with loops around eyes and mouth, for editing by hand",
+     "MESH_GRID", 0),
+    ("SAMPLED", "Resampled", "Triangles in any number, denser where the face moves", "MESH_ICOSPHERE", 1),
+)  # fmt: skip
 IDENTITIES = (
-    ("mean", "Mean", "The average head"),
-    ("broad", "Broad", "Strong jaw and brow, wide nose"),
-    ("soft", "Soft", "Small jaw, large eyes, full lips"),
-    ("lean", "Lean", "Long and narrow, marked cheekbones"),
-    ("round", "Round", "Short and wide, full cheeks"),
-    ("random", "Random", "A head of its own for each number below; the same number gives the same head"),
-)
+    *((name, preset.label, preset.description, index)
+      for index, (name, preset) in enumerate(IDENTITY_PRESETS.items())),
+    ("random", "Random", "A head of its own for each number below; the same number gives the same head", 100),
+    ("custom", "Custom", "As the sliders of the Character panel are set", 101),
+)  # fmt: skip
 
 
 EXPRESSION_ITEMS = (
@@ -79,6 +91,27 @@ def _is_mesh(settings: Any, item: Object) -> bool:
     return bool(item.type == "MESH")
 
 
+def _identity_choice(settings: Any) -> int:
+    scene = settings.id_data
+    name = "random" if wanted_identity(scene).isdigit() else find_preset(wanted_parameters(scene)) or "custom"
+    return next(int(item[3]) for item in IDENTITIES if item[0] == name)
+
+
+def _choose_identity(settings: Any, number: int) -> None:
+    name = next(str(item[0]) for item in IDENTITIES if item[3] == number)
+    if name == "random":
+        write_wanted_identity(settings.id_data, str(settings.identity_seed))
+    elif name != "custom":
+        write_wanted_identity(settings.id_data, name)
+
+
+def _use_identity_seed(settings: Any, context: Context) -> None:
+    """Give a random face its new number; any other face keeps what it is."""
+    del context
+    if wanted_identity(settings.id_data).isdigit():
+        write_wanted_identity(settings.id_data, str(settings.identity_seed))
+
+
 class TalkHeadSettings(PropertyGroup):
     """What `Animate from Audio` does in this scene."""
 
@@ -102,6 +135,7 @@ class TalkHeadSettings(PropertyGroup):
         poll=_is_mesh,
     )
     method: EnumProperty(name="Method", description="How speech becomes motion", items=METHODS)
+    detail: EnumProperty(name="Mesh", description="Which mesh the face has", items=DETAILS)
     vertices: IntProperty(
         name="Vertices",
         description="Vertices of the face's skin; eyes, teeth and tongue come on top",
@@ -111,9 +145,25 @@ class TalkHeadSettings(PropertyGroup):
         soft_max=20_000,
         step=50,
     )
-    identity: EnumProperty(name="Face", description="Which face the new head has", items=IDENTITIES)
+    identity: EnumProperty(
+        name="Face",
+        description="Which face the new head has; the Character panel shapes it further",
+        items=IDENTITIES,
+        get=_identity_choice,
+        set=_choose_identity,
+    )
     identity_seed: IntProperty(
-        name="Face Number", description="Number of the random face", default=1, min=0, max=MAX_UI_SEED
+        name="Face Number",
+        description="Number of the random face",
+        default=1,
+        min=0,
+        max=MAX_UI_SEED,
+        update=_use_identity_seed,
+    )
+    auto_update: BoolProperty(
+        name="Update While Shaping",
+        description="Give the head in the viewport its new shape as soon as a slider moves",
+        default=True,
     )
     start: IntProperty(
         name="Start Frame",
@@ -135,6 +185,63 @@ class TalkHeadSettings(PropertyGroup):
         description="Lengthen the scene's frame range where the speech goes on beyond it; it is never shortened",
         default=False,
     )
+
+
+def _use_random(character: Any, context: Context) -> None:
+    del context
+    write_wanted_parameters(character.id_data, random_identity(character.seed, character.amount))
+    session.character_changed(character.id_data)
+
+
+class TalkHeadCharacter(PropertyGroup):
+    """The character that a head is to be (`Object.talkhead_character`), or a head to come (`Scene.talkhead_character`).
+
+    Its sliders, one for each of IDENTITY_PARAMETERS, read and write one custom property, which undo and files keep.
+    """
+
+    seed: IntProperty(
+        name="Seed",
+        description="Number of the random character; the same number and amount give the same face",
+        default=1,
+        min=0,
+        max=MAX_UI_SEED,
+        update=_use_random,
+    )
+    amount: FloatProperty(
+        name="Amount",
+        description="How far the random character is from the average: 1 is natural",
+        default=1.0,
+        min=0.0,
+        max=MAX_AMOUNT,
+        subtype="FACTOR",
+        update=_use_random,
+    )
+
+
+def _slider(name: str) -> Any:
+    parameter = IDENTITY_PARAMETERS[name]
+
+    def read(character: Any) -> float:
+        return wanted_parameters(character.id_data).get(name, 0.0)
+
+    def write(character: Any, value: float) -> None:
+        parameters = wanted_parameters(character.id_data)
+        write_wanted_parameters(character.id_data, {**parameters, name: min(max(value, -1.0), 1.0)})
+        session.character_changed(character.id_data)
+
+    return FloatProperty(
+        name=parameter.label,
+        description=parameter.description,
+        min=-1.0,
+        max=1.0,
+        subtype="FACTOR",
+        options=set(),
+        get=read,
+        set=write,
+    )
+
+
+TalkHeadCharacter.__annotations__.update({name: _slider(name) for name in IDENTITY_PARAMETERS})
 
 
 class TalkHeadPerformance(PropertyGroup):
@@ -223,4 +330,4 @@ def _seconds_left() -> float:
     return -1.0 if left is None else float(left)
 
 
-CLASSES: tuple[type, ...] = (TalkHeadSettings, TalkHeadPerformance, TalkHeadStatus)
+CLASSES: tuple[type, ...] = (TalkHeadSettings, TalkHeadCharacter, TalkHeadPerformance, TalkHeadStatus)

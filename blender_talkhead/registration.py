@@ -10,7 +10,7 @@ from typing import Any
 import bpy
 
 from . import compat, preferences, properties
-from .operators import animate, backend, choices, performance, takes
+from .operators import animate, backend, character, character_shaping, choices, performance, takes
 from .session import session
 from .ui import folder_size, panels, recording
 from .ui import takes as takes_list
@@ -25,6 +25,7 @@ CLASSES: tuple[type, ...] = (
     *choices.CLASSES,
     *takes.CLASSES,
     *performance.CLASSES,
+    *character.CLASSES,
     *panels.CLASSES,
 )
 """In the order of registration; taken down in reverse."""
@@ -32,6 +33,8 @@ CLASSES: tuple[type, ...] = (
 _POINTERS = (
     (bpy.types.WindowManager, "talkhead"),
     (bpy.types.Object, "talkhead_performance"),
+    (bpy.types.Object, "talkhead_character"),
+    (bpy.types.Scene, "talkhead_character"),
     (bpy.types.Scene, "talkhead"),
 )
 _commands: list[Any] = []
@@ -52,10 +55,15 @@ def register(package: str) -> None:
     bpy.types.Object.talkhead_performance = bpy.props.PointerProperty(
         name="TalkHead Performance", description="How this head performs", type=properties.TalkHeadPerformance
     )
+    for owner in (bpy.types.Object, bpy.types.Scene):
+        owner.talkhead_character = bpy.props.PointerProperty(
+            name="TalkHead Character", description="Who this head is", type=properties.TalkHeadCharacter
+        )
     bpy.types.WindowManager.talkhead = bpy.props.PointerProperty(
         name="TalkHead", description="State of Animate from Audio", type=properties.TalkHeadStatus
     )
     animate.register_handlers()
+    character_shaping.begin_shaping()
     backend.begin_background_work()
     _commands.append(bpy.utils.register_cli_command("talkhead", _run_command))
     if compat.is_module():  # it hangs (4.5) or crashes at the end of a program that leaves classes registered
@@ -68,6 +76,7 @@ def unregister(package: str) -> None:
     atexit.unregister(unregister)
     while _commands:
         bpy.utils.unregister_cli_command(_commands.pop())
+    character_shaping.end_shaping()
     animate.end_animation()
     backend.end_background_work()
     animate.unregister_handlers()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from .backend_client.installer import BackendInstaller
@@ -51,6 +51,12 @@ class Session:
     """The running installation, or the last one."""
     install_note: Note | None = None
     """How the last installation ended."""
+    character_note: Note | None = None
+    """What the Character panel has to tell, such as why a head does not change."""
+    shaping: str = ""
+    """Name of the head that is being given another shape; empty while none is."""
+    on_character_change: Callable[[Any], None] | None = None
+    """Told the object or scene whose character was changed; set while the extension is enabled."""
     environment: Path | None = None
     """Folder of the extension's own Python environment."""
 
@@ -67,6 +73,11 @@ class Session:
         is_known = self.report is not None or bool(self.missing) or self.check is not None
         if self.start_check is not None and not is_known:
             self.start_check()
+
+    def character_changed(self, owner: Any) -> None:
+        """Tell that the sliders of an object or a scene ask for another character."""
+        if self.on_character_change is not None:
+            self.on_character_change(owner)
 
     def note(self, level: Level, text: str) -> None:
         """Keep a message for the panel; a repeated one is kept once."""

@@ -12,18 +12,16 @@ from ..backend_client.shared_worker import close_shared_worker, shared_worker
 from ..contract.errors import BadInputError, OutputError
 from ..contract.jobs import MAX_VERTICES, MIN_VERTICES
 from ..preferences import PreferenceValues, cache_folder, environment_folder, read_preferences
+from ..scene.character_store import wanted_identity
 from ..session import session
 from ..ui.choices import audible_seconds, estimate_of
-from ..ui.estimates import PARTS_VERTICES
+from ..ui.estimates import OWN_MESH_VERTICES, PARTS_VERTICES
 from ..ui.reasons import NO_NUMPY, find_strip, has_numpy
 from ..ui.recording import recording_path
 from .animation_job import AnimationJob, left_over_folders
 
 if TYPE_CHECKING:
     from ..bake.animation import AnimationSettings
-
-HEAD_VERTICES = 8_004
-"""Vertices of the head's own mesh, which no number of vertices asks for."""
 
 
 def start_job(context: Any) -> AnimationJob:
@@ -63,15 +61,15 @@ def read_settings(scene: Any, values: PreferenceValues) -> AnimationSettings:
     Raises:
         BadInputError: the recording, strip or target is not chosen or cannot be used.
     """
-    from ..bake.animation import AnimationSettings
+    from ..bake.animation import OWN_MESH, AnimationSettings
 
     chosen = scene.talkhead
     target = _read_target(chosen)
     options: dict[str, Any] = {
         "target": None if target is None else target.name,
         "method": chosen.method,
-        "vertices": vertices_for(target, chosen.vertices),
-        "identity": _read_identity(chosen) if target is None else None,
+        "vertices": vertices_for(target, OWN_MESH if chosen.detail == "ARTIST" else chosen.vertices),
+        "identity": wanted_identity(scene) if target is None else None,
         "seed": chosen.seed,
         "device": values.device,
         "bake": chosen.bake,
@@ -93,7 +91,7 @@ def vertices_for(target: Any | None, chosen: int) -> int | None:
         return chosen
     skin = len(target.data.vertices) - PARTS_VERTICES
     has_take = read_provenance(take_action(target)) is not None
-    if has_take or skin + PARTS_VERTICES == HEAD_VERTICES or not MIN_VERTICES <= skin <= MAX_VERTICES:
+    if has_take or skin == OWN_MESH_VERTICES or not MIN_VERTICES <= skin <= MAX_VERTICES:
         return None
     return skin
 
@@ -150,7 +148,3 @@ def _read_target(chosen: Any) -> Any | None:
     if chosen.target is None:
         raise BadInputError("no object is chosen; choose the one that will speak, or New Head")
     return chosen.target
-
-
-def _read_identity(chosen: Any) -> str:
-    return str(chosen.identity_seed) if chosen.identity == "random" else str(chosen.identity)

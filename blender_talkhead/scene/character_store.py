@@ -1,7 +1,8 @@
 """Which character a head shows, and which it is wanted to show (no numpy: the panel asks at every drawing).
 
-Both are custom properties, so that undo, copies and files keep them. What a mesh shows is noted on the mesh. What the sliders ask for is noted on the object, or on the scene for a head to
-come; between a slider's move and the backend's answer the two differ.
+Both are custom properties, so that undo, copies and files keep them. What a mesh shows is noted on the mesh. What the
+sliders ask for is noted on the object, or on the scene for a head to come; between a slider's move and the backend's
+answer the two differ.
 """
 
 from __future__ import annotations

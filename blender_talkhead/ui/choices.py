@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from .. import compat
+from ..contract.jobs import MIN_VERTICES
 from ..preferences import read_preferences
 from ..properties import RESOLUTIONS
-from .estimates import Estimate, estimate_animation
-from .reasons import find_strip
+from .estimates import OWN_MESH_VERTICES, PARTS_VERTICES, Estimate, estimate_animation
+from .reasons import find_strip, has_numpy
 from .recording import look_at_recording, recording_path
 from .wrapped_text import describe_bytes, describe_seconds
 
@@ -60,8 +61,11 @@ def estimate_of(context: Any, seconds: float) -> Estimate:
     """Return what an animation of a recording of this length will cost with the panel's settings."""
     scene = context.scene
     settings = scene.talkhead
+    vertices = chosen_vertices(settings)
+    if vertices is None:
+        vertices = max(len(settings.target.data.vertices) - PARTS_VERTICES, MIN_VERTICES)
     return estimate_animation(
-        seconds, settings.vertices, settings.bake, scene_rate(scene), read_preferences(context).speed_factor
+        seconds, vertices, settings.bake, scene_rate(scene), read_preferences(context).speed_factor
     )
 
 
@@ -94,8 +98,33 @@ def _draw_face(layout: Any, settings: Any) -> None:
         column.prop(settings, "identity_seed")
 
 
+def chosen_vertices(settings: Any) -> int | None:
+    """Return how many vertices the face's skin will have; None where the user's own mesh decides."""
+    target = settings.target if settings.target_kind == "OBJECT" else None
+    if target is not None and not is_own_head(target):
+        return None
+    return OWN_MESH_VERTICES if settings.detail == "ARTIST" else int(settings.vertices)
+
+
+def is_own_head(target: Any) -> bool:
+    """Whether TalkHead made an object, which can take another mesh; a user's mesh keeps its vertices."""
+    if not has_numpy():
+        return False
+    from ..bake.provenance import is_own_object
+
+    return is_own_object(target)
+
+
 def _draw_detail(layout: Any, settings: Any) -> None:
     column = _section(layout, "Detail")
+    if chosen_vertices(settings) is None:
+        row = column.row()
+        row.enabled = False
+        row.label(text=f"The {len(settings.target.data.vertices):,} vertices of {settings.target.name}", icon="LOCKED")
+        return
+    column.row(align=True).prop(settings, "detail", expand=True)
+    if settings.detail == "ARTIST":
+        return
     column.prop(settings, "vertices", slider=True)
     row = column.row(align=True)
     for name, vertices, _ in RESOLUTIONS:

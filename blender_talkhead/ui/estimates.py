@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 PARTS_VERTICES = 3_018
 """Vertices of eyes, teeth, gums and tongue, beside the skin."""
+OWN_MESH_VERTICES = 5_012
+"""Vertices of the skin in the head's own mesh of quads."""
 _START_SECONDS = 2.5
 _HEAD_SECONDS_PER_VERTEX = 1.6e-4
 _SECONDS_PER_SECOND = 0.042

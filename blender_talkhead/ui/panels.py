@@ -6,6 +6,7 @@ from bpy.types import Context, Panel
 
 from ..session import session
 from .backend_box import backend_summary, draw_backend_box, draw_installation
+from .character import draw_character
 from .choices import draw_choices, draw_options
 from .performance import draw_performance
 from .progress import draw_notes, draw_progress
@@ -95,6 +96,17 @@ class _Results:
         draw_takes(self.layout, context)  # type: ignore[attr-defined]
 
 
+class _Character:
+    bl_label = "Character"
+    bl_options: ClassVar[set[str]] = {"DEFAULT_CLOSED"}
+
+    def draw(self, context: Context) -> None:
+        """Draw the panel."""
+        session.ask_for_check()
+        self.layout.enabled = not session.is_animating()  # type: ignore[attr-defined]
+        draw_character(self.layout, context)  # type: ignore[attr-defined]
+
+
 class _Performance:
     bl_label = "Performance"
 
@@ -136,6 +148,12 @@ class TALKHEAD_PT_options(_Options, _View3d, Panel):
 
     bl_idname = "TALKHEAD_PT_options"
     bl_parent_id = "TALKHEAD_PT_animate"
+
+
+class TALKHEAD_PT_character(_Character, _View3d, Panel):
+    """Who the active head is, or the next one; in the 3D view."""
+
+    bl_idname = "TALKHEAD_PT_character"
 
 
 class TALKHEAD_PT_performance(_Performance, _View3d, Panel):
@@ -184,6 +202,7 @@ class TALKHEAD_PT_sequencer_backend(_Backend, _Sequencer, Panel):
 CLASSES: tuple[type, ...] = (
     TALKHEAD_PT_animate,
     TALKHEAD_PT_options,
+    TALKHEAD_PT_character,
     TALKHEAD_PT_performance,
     TALKHEAD_PT_results,
     TALKHEAD_PT_backend,
