@@ -135,7 +135,10 @@ def grow(audio: str, vertices: str, rounds: str) -> dict[str, Any]:
 
 def data_counts() -> dict[str, int]:
     """How many data blocks of each kind a bake could leave behind."""
-    kinds = ("objects", "meshes", "shape_keys", "actions", "materials", "images", "sounds", "collections", "worlds")
+    kinds = (
+        "objects", "meshes", "shape_keys", "actions", "armatures", "hair_curves", "node_groups", "materials", "images",
+        "sounds", "collections", "worlds",
+    )  # fmt: skip
     return {kind: len(getattr(bpy.data, kind)) for kind in kinds}
 
 
@@ -149,20 +152,24 @@ def measure(clip_folder: str, start: str, *blend_files: str) -> dict[str, Any]:
 
 
 def measure_file(expected: np.ndarray, start: int, blend_file: Path) -> dict[str, Any]:
-    """Reopen a file and compare its only head with the expected positions (T, V, 3), one a scene frame."""
+    """Reopen a file and compare its only head with the expected positions (T, V, 3), one a scene frame.
+
+    Those are without the turns of head and eyes; the positions of the answer are with them.
+    """
     bpy.ops.wm.open_mainfile(filepath=str(blend_file))
     scene = bpy.context.scene
     head = next(item for item in scene.objects if item.type == "MESH" and item.name.startswith("TalkHead"))
-    shown = np.empty(expected.shape, np.float32)
-    for index in range(len(expected)):
-        scene.frame_set(start + index)
-        shown[index] = evaluated_positions(head)
     positions_file = blend_file.with_suffix(".npy")
-    np.save(positions_file, shown)
+    turned = play(scene, head, expected.shape, start)
+    np.save(positions_file, turned)
+    for modifier in head.modifiers:
+        modifier.show_viewport = modifier.show_viewport and modifier.type != "ARMATURE"
+    shown = play(scene, head, expected.shape, start)
     keys = head.data.shape_keys
     return {
         "max_error_m": float(np.linalg.norm(shown - expected, axis=-1).max()),
         "motion_m": float(np.linalg.norm(np.ptp(shown, axis=0), axis=-1).max()),
+        "turned_m": float(np.linalg.norm(turned - shown, axis=-1).max()),
         "num_frames": len(expected),
         "num_vertices": expected.shape[1],
         "rate": scene.render.fps / scene.render.fps_base,
@@ -170,6 +177,15 @@ def measure_file(expected: np.ndarray, start: int, blend_file: Path) -> dict[str
         "megabytes": blend_file.stat().st_size / 1e6,
         "positions": str(positions_file),
     }
+
+
+def play(scene: Any, head: Any, shape: tuple[int, ...], start: int) -> np.ndarray:
+    """The evaluated positions (T, V, 3) of an object, a row a scene frame."""
+    shown = np.empty(shape, np.float32)
+    for index in range(len(shown)):
+        scene.frame_set(start + index)
+        shown[index] = evaluated_positions(head)
+    return shown
 
 
 def evaluated_positions(head: Any) -> np.ndarray:

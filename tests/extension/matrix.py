@@ -154,6 +154,7 @@ def check_row(row: dict[str, Any], material: Material) -> None:
             facts = row[f"{way} {mode}"]
             assert facts["max_error_m"] <= LIMITS_M[mode] * 1.001, (row["program"], way, mode, facts)
             assert facts["motion_m"] > 0.004, f"{row['program']}, {way}, {mode}: nothing moves"
+            assert facts["turned_m"] > 0.0005, f"{row['program']}, {way}, {mode}: the head does not turn"
             assert facts["num_frames"] == num_frames
         shown = [np.load(row[f"{way} {mode}"]["positions"]) for way in WAYS]
         for way, positions in zip(WAYS, shown, strict=True):

@@ -12,6 +12,7 @@ import pytest
 import build
 
 MAX_MEGABYTES = 8.0
+RIG_FILE = "blender_talkhead/scene/rig.blend"
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,8 @@ def test_entries_are_sane(zip_file: Path) -> None:
         path = PurePosixPath(entry.filename)
         assert not path.is_absolute() and ".." not in path.parts and "\\" not in entry.filename
         assert not any(part.startswith(".") or part in {"__pycache__", "tests"} for part in path.parts), path
-        assert path.suffix not in {".pyc", ".blend", ".log", ".part"}, path
+        assert path.suffix not in {".pyc", ".blend1", ".log", ".part"}, path
+        assert path.suffix != ".blend" or entry.filename == RIG_FILE, path
         assert entry.external_attr >> 16 == 0o100644, path
         assert len(entry.filename) < 100, "Windows limits whole paths to 260 characters"
     assert {path.split("/")[0] for path in names} == {
@@ -54,7 +56,15 @@ def test_all_that_runs_is_inside(zip_file: Path) -> None:
     for weights in (build.ROOT / "torch_backend" / "weights").glob("*.safetensors"):
         inside = weights.relative_to(build.ROOT)
         assert {inside.as_posix(), inside.with_suffix(".md").as_posix()} <= names
-    assert "blender_talkhead/demo/demo_sentence.wav" in names
+    assert {"blender_talkhead/demo/demo_sentence.wav", RIG_FILE} <= names
+
+
+def test_the_rig_file_opens_from_the_oldest_blender_on(zip_file: Path) -> None:
+    """A file of a newer Blender than the oldest supported one is refused by that one."""
+    with zipfile.ZipFile(zip_file) as archive:
+        data = archive.read(RIG_FILE)
+    assert data[:4] == b"\x28\xb5\x2f\xfd", "compressed"
+    assert len(data) < 100_000
 
 
 def test_sources_are_for_the_oldest_python(zip_file: Path) -> None:
