@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .contract.errors import BadInputError
+from .contract.errors import BadInputError, ExitCode
 from .contract.option_types import integer_within
+from .facial.identities import read_identity_option
 from .job_list import read_job_list
 
 METHODS = ("mmtalker", "facetalk", "hicode", "fg3dgs")
@@ -18,6 +19,8 @@ SHIPPED_METHOD = "mmtalker"
 BAKE_MODES = ("basis", "per-frame", "cache")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 MIN_VERTICES, MAX_VERTICES = 500, 50_000
+OWN_MESH, NATIVE = 0, "native"
+"""In place of a number of vertices: the head's own mesh; as bake.animation has it."""
 MIN_FPS, MAX_FPS = 1.0, 240.0
 MIN_START, MAX_START = -100_000, 1_000_000
 MAX_SEED = 2**32 - 1
@@ -37,7 +40,9 @@ class AnimateOptions:
     target: str | None
     method: str
     vertices: int | None
+    """Of the skin; OWN_MESH is the head's own mesh."""
     identity: str | None
+    """As one line of text, also where a file was given."""
     bake: str
     start: int
     extend_range: bool
@@ -120,7 +125,7 @@ def _animate_options(parser: argparse.ArgumentParser, values: argparse.Namespace
         target=values.target,
         method=values.method,
         vertices=values.vertices,
-        identity=values.identity,
+        identity=_identity(parser, values.identity),
         bake=values.bake,
         start=values.start,
         extend_range=values.extend_range,
@@ -131,6 +136,17 @@ def _animate_options(parser: argparse.ArgumentParser, values: argparse.Namespace
         preview=_absolute(values.preview),
         json=values.json,
     )
+
+
+def _identity(parser: argparse.ArgumentParser, text: str | None) -> str | None:
+    try:
+        return None if text is None else read_identity_option(text)
+    except OSError as error:
+        parser.exit(int(ExitCode.BAD_INPUT), f"error: cannot read the character {text}: {error.strerror or error}\n")
+    except ValueError as error:
+        if text is not None and text.lower().endswith(".json"):
+            parser.exit(int(ExitCode.BAD_INPUT), f"error: {text} is no character of TalkHead: {error}\n")
+        parser.error(f"--identity: {error}")
 
 
 def _absolute(path: Path | None) -> Path | None:
@@ -184,11 +200,17 @@ def _add_animate_options(parser: argparse.ArgumentParser) -> None:
     add("--target", metavar="NAME", help="an object in the file, from an earlier take; without it a new head is made")
     add(
         "--vertices",
-        type=integer_within(MIN_VERTICES, MAX_VERTICES),
-        metavar="M",
-        help=f"MMTalker: vertices of the skin, {MIN_VERTICES} to {MAX_VERTICES}",
+        type=_vertices,
+        metavar="M|native",
+        help=f"MMTalker: vertices of the skin, {MIN_VERTICES} to {MAX_VERTICES}, or native: the head's own mesh of quads "
+        "(default: as the target has them, else native)",
     )
-    add("--identity", metavar="NAME|SEED", help="identity of the built-in head")
+    add(
+        "--identity",
+        metavar="NAME|SEED|NAME=VALUE,...|FILE.json",
+        help="face of the built-in head: a preset, the number of a random one, parameters from -1 to 1 (also after a "
+        "preset or a number and a comma), or a character saved from the panel",
+    )
     add("--bake", choices=BAKE_MODES, default="basis")
     add("--start", type=integer_within(MIN_START, MAX_START), default=1, metavar="FRAME", help="default 1")
     add("--extend-range", action="store_true", help="widen the file's frame range to hold the take")
@@ -202,6 +224,10 @@ def _add_animate_options(parser: argparse.ArgumentParser) -> None:
     add("--takes", type=int, metavar="N", help="FaceTalk; not in this version")
     add("--guidance", type=float, metavar="W", help="FaceTalk; not in this version")
     add("--avatar", type=Path, metavar="DIR", help="HiCoDe and FG-3DGS; not in this version")
+
+
+def _vertices(text: str) -> int:
+    return OWN_MESH if text == NATIVE else integer_within(MIN_VERTICES, MAX_VERTICES)(text)
 
 
 def _frame_rate(text: str) -> float:

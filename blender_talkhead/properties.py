@@ -112,6 +112,12 @@ def _use_identity_seed(settings: Any, context: Context) -> None:
         write_wanted_identity(settings.id_data, str(settings.identity_seed))
 
 
+def _choose_resampled(settings: Any, context: Context) -> None:
+    """Who asks for a number of vertices wants that many."""
+    del context
+    settings.detail = "SAMPLED"
+
+
 class TalkHeadSettings(PropertyGroup):
     """What `Animate from Audio` does in this scene."""
 
@@ -144,6 +150,7 @@ class TalkHeadSettings(PropertyGroup):
         max=MAX_VERTICES,
         soft_max=20_000,
         step=50,
+        update=_choose_resampled,
     )
     identity: EnumProperty(
         name="Face",

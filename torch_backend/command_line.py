@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from blender_talkhead.contract.errors import ExitCode, UsageError
+from blender_talkhead.contract.errors import BadInputError, ExitCode, UsageError
 from blender_talkhead.contract.jobs import (
     DEVICES,
     MAX_SEED,
@@ -33,6 +33,7 @@ from blender_talkhead.contract.jobs import (
     InfoJob,
 )
 from blender_talkhead.contract.option_types import integer_within
+from blender_talkhead.facial.identities import read_identity_option
 from torch_backend.emitter import Emitter
 from torch_backend.failures import explain_failure
 from torch_backend.info import describe_backend, read_version
@@ -185,7 +186,12 @@ def _add_animate_options(parser: argparse.ArgumentParser) -> None:
     add("--method", choices=METHODS, default="mmtalker")
     add("--output", type=_target_folder, required=True, metavar="DIR", help="result folder to write")
     add("--vertices", type=integer_within(MIN_VERTICES, MAX_VERTICES), metavar="M", help="of the skin")
-    add("--identity", metavar="NAME|SEED", help="identity of the built-in head")
+    add(
+        "--identity",
+        type=_identity,
+        metavar="NAME|SEED|NAME=VALUE,...|FILE.json",
+        help="identity of the built-in head: preset, random by its number, parameters, or a character's file",
+    )
     add("--seed", type=integer_within(0, MAX_SEED), default=0, metavar="N")
     add(
         "--fps",
@@ -210,6 +216,17 @@ def _add_animate_options(parser: argparse.ArgumentParser) -> None:
         help="natural blinks, brows, gaze, head motion and breathing; without, the network's motion alone",
     )
     _add_machine_options(parser)
+
+
+def _identity(text: str) -> str:
+    try:
+        return read_identity_option(text)
+    except OSError as error:
+        raise BadInputError(f"cannot read the character {text}: {error.strerror or error}") from error
+    except ValueError as error:
+        if text.lower().endswith(".json"):
+            raise BadInputError(f"{text} is no character of TalkHead: {error}") from error
+        raise UsageError(f"--identity: {error}") from error
 
 
 def _add_train_options(parser: argparse.ArgumentParser) -> None:

@@ -233,6 +233,23 @@ def _parse_value(name: str, text: str) -> float:
         raise ValueError(f"expected a number from -1 to 1 for {name[:40]}, got {text.strip()[:40]!r}") from None
 
 
+def read_identity_option(text: str, folder: Path | None = None) -> str:
+    """Return an identity given on a command line as one line of text: as it is, or from a character's file.
+
+    Args:
+        text: as `resolve_identity` reads it, or the path of a file that ends in .json.
+        folder: where a relative path starts; None is the working folder.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no identity, or the file is no character.
+    """
+    if not text.lower().endswith(".json"):
+        resolve_identity(text)
+        return text
+    return shorten_identity(load_character((folder or Path()) / text).parameters)
+
+
 def _read_number(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"expected a number for {name[:40]}, got {str(value)[:40]!r}")
