@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import re
 import tempfile
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from ..scene.mesh import OBJECT_NAME
 from ..scene.restore import unchanged_on_error
 from .diagnosis import diagnose_take
 from .disk_space import count_clip_frames, require_free_space, require_possible_bake
+from .mesh_cache import free_cache_file
 from .provenance import is_own_object, read_provenance, take_action
 from .take import (
     BAKE_MODES,
@@ -262,18 +262,7 @@ def cache_file_for(settings: AnimationSettings) -> Path:
         return settings.cache_file
     if not bpy.data.filepath:
         raise BadInputError("the bake mode cache writes a file beside the .blend file; save that first, or use basis")
-    blend = Path(bpy.data.filepath)
-    stem = f"{blend.stem}_{file_name_part(settings.target or free_object_name())}"
-    candidate, number = blend.with_name(f"{stem}.pc2"), 0
-    while candidate.exists():  # an earlier take may play it, here or in a copy of the file
-        number += 1
-        candidate = blend.with_name(f"{stem}_{number:03d}.pc2")
-    return candidate
-
-
-def file_name_part(name: str) -> str:
-    """Return an object's name as part of a file name."""
-    return re.sub(r"[^\w.-]", "_", name)
+    return free_cache_file(Path(bpy.data.filepath), settings.target or free_object_name())
 
 
 def free_object_name() -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import bpy
 import numpy as np
 from numpy.typing import NDArray
 
@@ -68,6 +70,28 @@ def attach_cache(head: Any, path: str, start: int) -> None:
     modifier.forward_axis = "POS_Y"
     modifier.up_axis = "POS_Z"
     modifier.filepath = path
+
+
+def free_cache_file(blend: Path, object_name: str, is_new: bool = False) -> Path:
+    """Return a name beside a .blend file for the cache of an object, which no take plays.
+
+    Args:
+        blend: the .blend file.
+        object_name: of the object.
+        is_new: the .blend is written anew, its caches with it: only those that the open file plays are spared. Else
+            every file that exists is, since an earlier take may play it in a copy of the file.
+    """
+    stem = blend.stem + "_" + re.sub(r"[^\w.-]", "_", object_name)
+    played = {Path(bpy.path.abspath(path)).resolve() for item in bpy.data.objects for path in _caches_of(item)}
+    candidate, number = blend.with_name(f"{stem}.pc2"), 0
+    while candidate.resolve() in played or (candidate.exists() and not is_new):
+        number += 1
+        candidate = blend.with_name(f"{stem}_{number:03d}.pc2")
+    return candidate
+
+
+def _caches_of(item: Any) -> list[str]:
+    return [modifier.filepath for modifier in item.modifiers if modifier.type == "MESH_CACHE" and modifier.filepath]
 
 
 def detach_cache(head: Any) -> None:

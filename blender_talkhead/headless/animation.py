@@ -16,13 +16,12 @@ from ..bake.animation import (
     TYPICAL_VERTICES,
     AnimationSettings,
     bake_animation,
-    file_name_part,
     free_object_name,
     prepare_animation,
     require_recording,
 )
 from ..bake.disk_space import count_clip_frames, require_free_space
-from ..bake.mesh_cache import MODIFIER_NAME
+from ..bake.mesh_cache import MODIFIER_NAME, free_cache_file
 from ..bake.take import BakeMode, Take
 from ..bake.targets import find_target
 from ..command_options import AnimateOptions
@@ -132,16 +131,9 @@ class HeadlessAnimation:
             logger.warning("--fps is for a new scene; this file keeps its %.6g frames per second", rate)
 
     def _cache_file(self, blend_file: Path | None) -> Path | None:
-        """Return the cache beside the .blend file; not one that another take of the open file plays."""
         if self._options.bake != "cache" or blend_file is None:
             return None
-        stem = f"{blend_file.stem}_{file_name_part(self._options.target or free_object_name())}"
-        played = {_resolved(path) for item in bpy.data.objects for path in _caches_of(item)}
-        candidate, number = blend_file.with_name(f"{stem}.pc2"), 0
-        while candidate.resolve() in played:
-            number += 1
-            candidate = blend_file.with_name(f"{stem}_{number:03d}.pc2")
-        return candidate
+        return free_cache_file(blend_file, self._options.target or free_object_name(), is_new=True)
 
     def _require_space_for_film(self, home: Path) -> None:
         """Check the free disk for the pictures of a film, which lie beside it until it is made."""
@@ -252,14 +244,6 @@ def describe_result(result: dict[str, Any]) -> str:
         detail += f", {result['num_shape_keys']} shape keys, at most {result['max_error_mm']:.3f} mm from the motion"
     written = " and ".join(result[name] for name in ("output", "preview") if result[name] is not None)
     return f"done: {written} ({detail})"
-
-
-def _caches_of(item: Any) -> list[str]:
-    return [modifier.filepath for modifier in item.modifiers if modifier.type == "MESH_CACHE" and modifier.filepath]
-
-
-def _resolved(path: str) -> Path:
-    return Path(bpy.path.abspath(path)).resolve()
 
 
 def _path_for_saving(path: Path, folder: Path) -> str:

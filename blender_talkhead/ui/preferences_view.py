@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..backend_client.environment_folder import read_environment
 from ..preferences import cache_folder, environment_folder, read_preferences
 from ..session import session
 from .backend_box import backend_summary, draw_install_buttons, draw_install_note, draw_installation
@@ -45,10 +46,13 @@ def _draw_installation(box: Any, preferences: Any, context: Any) -> None:
         draw_installation(box, context)
         return
     folder = environment_folder()
-    if folder.is_dir():
-        size = folder_bytes(folder)
-        known = "" if size is None else f" ({describe_bytes(size)})"
-        draw_text(box, context, f"TalkHead has installed a backend in {folder}{known}", icon="CHECKMARK")
+    facts, size = read_environment(folder), folder_bytes(folder) if folder.is_dir() else None
+    known = "" if size is None else f" ({describe_bytes(size)})"
+    if facts is not None:
+        torch = f"PyTorch {facts.torch_version}, {facts.build}"
+        draw_text(box, context, f"TalkHead has installed a backend in {folder}{known}: {torch}", icon="CHECKMARK")
+    elif folder.is_dir():
+        draw_text(box, context, f"The installation in {folder}{known} is not complete: repair it", icon="ERROR")
     else:
         draw_text(box, context, "TalkHead has not installed a backend of its own.")
     draw_install_note(box, context)
