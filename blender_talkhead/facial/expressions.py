@@ -7,9 +7,9 @@ from .blendshapes import ARKIT_BLENDSHAPES
 EXPRESSIONS: tuple[str, ...] = ("neutral", "happy", "sad", "angry", "surprised")
 
 _SIDED: dict[str, dict[str, float]] = {
-    "happy": {"mouthSmile": 0.55, "mouthDimple": 0.12, "cheekSquint": 0.40, "eyeSquint": 0.12, "browOuterUp": 0.12},
+    "happy": {"mouthSmile": 0.72, "mouthDimple": 0.12, "cheekSquint": 0.50, "eyeSquint": 0.14, "browOuterUp": 0.05},
     "sad": {"mouthFrown": 0.60, "browDown": 0.06, "eyeSquint": 0.18, "eyeBlink": 0.14},
-    "angry": {"browDown": 0.85, "eyeSquint": 0.30, "noseSneer": 0.40, "mouthFrown": 0.30, "mouthPress": 0.25},
+    "angry": {"browDown": 0.90, "eyeSquint": 0.30, "noseSneer": 0.40, "mouthFrown": 0.30, "mouthPress": 0.25},
     "surprised": {"browOuterUp": 0.75, "eyeWide": 0.65},
 }
 _WHOLE: dict[str, dict[str, float]] = {

@@ -1,8 +1,8 @@
 """A recorded performance and the controls on it: strengths, blinks, gaze, head motion, smoothing, expressions.
 
 The mouth is linear in its curves, so the gap between the lips is known for every mixture of them. Where speech shuts
-the lips they stay shut under every control: all that speech does at the mouth is then scaled alike, which keeps a gap
-of 0 at 0; smoothing leaves out such frames; and what an expression would open there is taken back.
+the lips they stay shut under every control: all that speech does at the mouth is then scaled alike, and never up;
+smoothing leaves out such frames; and what an expression would open there is taken back.
 """
 
 from __future__ import annotations
@@ -125,6 +125,7 @@ def compose_performance(performance: Performance, controls: Controls) -> Compose
         raise ValueError(f"expected controls of {performance.num_frames} frames, got {controls.mouth_strength.shape}")
     strength = np.clip(controls.mouth_strength, 0.0, MAX_STRENGTH)
     shut = find_closures(performance)
+    strength = np.where(strength > 1.0, strength + shut * (1.0 - strength), strength)  # no gap that is left grows
     weights, residual = _smoothed(performance, np.clip(controls.smoothing, 0.0, 1.0), shut)
     strength = np.minimum(strength, np.maximum(1.0, 1.0 / np.maximum(weights[:, MOUTH].max(axis=1), 1e-6)))
     weights[:, MOUTH] *= strength[:, None]
