@@ -23,10 +23,10 @@ LID_RING_SHARE = (0.0, 0.0, 0.0, 0.0, 0.1, 0.2, 0.3, 0.45, 0.7, 0.9, 1.0)
 """How much of a patch's motion each eyelid ring takes, from the lid's inside outwards: patches must not open lids."""
 
 
-CORNER_RELAX_CENTER = (3.2, 0.0, 6.9)
+CORNER_RELAX_CENTER = (3.0, 0.0, 6.9)
 """x and depth below the eyes of the skin that mouthClose relaxes, cm."""
 CORNER_RELAX_RADIUS = 1.5
-CORNER_RELAX_PASSES = 12
+CORNER_RELAX_PASSES = 30
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,15 @@ class Furrow:
 
 
 SMILE_FOLDS = (
-    Furrow((1.95, -3.75), (3.15, -6.0), 0.30, (-0.02, -0.20, 0.0)),
-    Furrow((2.85, -3.8), (3.95, -5.4), 0.75, (0.08, 0.32, 0.14)),
+    Furrow((1.95, -3.65), (3.15, -5.9), 0.30, (-0.02, -0.25, 0.0)),
+    Furrow((2.85, -3.7), (3.95, -5.2), 0.75, (0.08, 0.38, 0.18)),
 )
 """The naso-labial fold of a smile: the furrow itself, and the cheek that swells beside it."""
+DIMPLE = (
+    Furrow((3.25, -6.1), (3.25, -7.1), 0.32, (-0.10, -0.20, 0.0)),
+    Furrow((4.0, -5.6), (4.0, -7.2), 0.60, (0.10, 0.16, 0.0)),
+)
+"""The dimple beside a tucked mouth corner, and the cheek round it."""
 
 
 class ExpressionBuilder:
@@ -129,10 +134,7 @@ class ExpressionBuilder:
             ),
             "browOuterUp": self.patch(Patch((4.3, 8.2, 2.6), (1.9, 2.5, 1.4), (0.0, -0.10, 0.62))),
             "eyeBlink": self._lids(1.0)
-            + self.patch(
-                Patch((3.3, 8.0, -1.7), (1.7, 1.6, 0.8), (0.0, 0.06, 0.12)),
-                Patch((3.4, 8.7, 2.1), (1.9, 2.0, 0.9), (0.0, 0.02, -0.10)),
-            ),
+            + self.patch(Patch((3.3, 8.0, -1.7), (1.7, 1.6, 0.8), (0.0, 0.06, 0.12))),
             "eyeSquint": lower_lid
             + self._lids(0.18)
             + self.patch(Patch((3.4, 7.9, -1.7), (1.7, 2.0, 1.0), (0.0, 0.10, 0.28))),
@@ -145,14 +147,16 @@ class ExpressionBuilder:
 
     def _cheek_and_nose_shapes(self) -> dict[str, Array]:
         return {
-            "cheekSquint": self.patch(Patch((3.6, 7.6, -2.5), (1.8, 2.2, 1.4), (0.05, 0.26, 0.62)))
+            "cheekSquint": self.patch(Patch((3.6, 7.6, -2.5), (1.8, 2.2, 1.4), (0.05, 0.34, 0.74)))
             + 0.55 * self._lids(1.0, upper=False, meeting=0.35),
             "noseSneer": self.patch(
-                Patch((1.4, 9.9, -3.6), (0.9, 1.3, 1.0), (0.10, -0.02, 0.44)),
-                Patch((2.0, 9.2, -3.4), (1.0, 1.6, 1.8), (0.0, 0.10, 0.26)),
-                Patch((1.6, 9.6, -5.3), (1.0, 1.4, 0.7), (0.0, 0.05, 0.20)),
+                Patch((1.35, 9.8, -3.4), (0.9, 1.3, 1.0), (0.12, -0.02, 0.52)),
+                Patch((2.1, 9.0, -3.0), (1.1, 1.6, 1.8), (-0.02, 0.16, 0.36)),
+                Patch((1.5, 9.6, -5.2), (1.1, 1.4, 0.7), (0.0, 0.06, 0.34)),
+                Patch((0.9, 9.2, -0.9), (0.7, 1.2, 0.8), (-0.05, 0.10, 0.16)),
+                Patch((1.7, 9.2, 1.8), (1.2, 1.5, 0.9), (-0.08, 0.04, -0.20)),
             )
-            + 0.6 * self.furrows(SMILE_FOLDS[0]),
+            + 1.0 * self.furrows(SMILE_FOLDS[0]),
         }
 
     def _mouth_side_shapes(self) -> dict[str, Array]:
@@ -162,13 +166,13 @@ class ExpressionBuilder:
         return {
             "mouthSmile": lips.move(smile, side=1)
             + self.patch(
-                Patch((3.7, 7.4, -4.0), (1.7, 2.2, 1.7), (0.28, 0.30, 0.52)),
-                Patch((3.5, 7.9, -2.2), (1.6, 2.0, 1.0), (0.0, 0.10, 0.26)),
+                Patch((3.7, 7.4, -3.9), (1.7, 2.2, 1.7), (0.30, 0.36, 0.60)),
+                Patch((3.5, 7.9, -2.2), (1.6, 2.0, 1.0), (0.0, 0.14, 0.30)),
             )
             + self.furrows(*SMILE_FOLDS)
             + 0.25 * lower_lid,
             "mouthFrown": lips.move(LipMove(corner=(0.14, -0.08, -0.74)), side=1),
-            "mouthDimple": lips.move(LipMove(corner=(0.48, -0.52, 0.06)), side=1),
+            "mouthDimple": lips.move(LipMove(corner=(0.52, -0.60, 0.10)), side=1) + self.furrows(*DIMPLE),
             "mouthStretch": lips.stretch(out=0.70, back=-0.45, up=-0.18, thin=0.15, side=1),
             "mouthUpperUp": lips.move(LipMove(upper=(0, 0.06, 0.48), corner=(0, 0, 0.10)), side=1)
             + self.patch(Patch((2.3, 9.2, -4.4), (1.0, 1.4, 1.0), (0.05, 0.08, 0.15))),
@@ -187,7 +191,7 @@ class ExpressionBuilder:
             "mouthRollUpper": lambda: lips.move(LipMove(roll_upper=0.50)),
             "mouthShrugLower": lambda: (
                 lips.move(LipMove(lower=(0, 0.22, 0.30), upper=(0, 0.12, 0.30)))
-                + self.patch(Patch((0.0, 9.7, -9.4), (1.8, 1.4, 0.85), (0.0, 0.06, 0.30)))
+                + self.patch(Patch((0.0, 9.7, -9.1), (1.7, 1.4, 0.75), (0.0, 0.06, 0.30)))
             ),
             "mouthShrugUpper": lambda: lips.move(LipMove(upper=(0, 0.16, 0.30))),
             "cheekPuff": lambda: (

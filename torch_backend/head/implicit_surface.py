@@ -17,12 +17,16 @@ from torch_backend.head.author_space import Array, smoothstep
 
 Point = Sequence[float]
 
-NECK_HEIGHT = -19.4
-"""z of the neck boundary."""
 LID_THICKNESS = 0.20
 """How far the lids' skin lies outside the eyeball sphere, cm."""
 LID_CREASE_HEIGHT = 0.31
 """Frontal height of the upper lid's crease above the lid margin, cm."""
+
+
+NOSE_ROOT = np.array([0.0, 8.6, -1.5])
+"""Point that the nose is scaled about."""
+NOSE_SCALE = 0.94
+"""Size of the nose against the numbers it is authored in."""
 
 
 def smooth_union(first: Array, second: Array, radius: float) -> Array:
@@ -94,16 +98,16 @@ def _skull_and_jaw(points: Array) -> Array:
     # Clamping z keeps the crown ellipsoid from cutting off the chin.
     crown = points.copy()
     crown[..., 2] = np.maximum(z, 1.2)
-    field = smooth_intersection(field, ellipsoid(crown, (0, -0.5, 1.2), (9.6, 11.0, 10.1)), 1.2)
+    field = smooth_intersection(field, ellipsoid(crown, (0, -0.5, 1.2), (9.6, 11.0, 9.8)), 1.2)
     underside = np.array([0.06, -0.46, -0.86])
     underside /= np.linalg.norm(underside)
-    field = smooth_intersection(field, (points - np.array([0.0, 8.4, -11.35])) @ underside, 1.9)
+    field = smooth_intersection(field, (points - np.array([0.0, 8.4, -10.95])) @ underside, 1.9)
     field = smooth_union(field, ellipsoid(points, (4.4, 5.0, -2.0), (1.9, 2.0, 1.3)), 2.0)
-    field = smooth_union(field, ellipsoid(points, (3.3, 5.4, -5.4), (1.6, 1.6, 2.2)), 2.0)
+    field = smooth_union(field, ellipsoid(points, (3.6, 5.5, -5.2), (1.9, 1.8, 2.3)), 2.0)
     field = smooth_union(
-        field, bezier_tube(points, [(4.3, 1.2, -6.4), (4.1, 4.2, -9.1), (1.3, 7.6, -9.9)], (0.7, 0.7)), 1.9
+        field, bezier_tube(points, [(4.4, 1.2, -6.3), (4.2, 4.2, -8.8), (1.3, 7.6, -9.5)], (0.7, 0.7)), 1.9
     )
-    hollow = -0.10 * np.exp(-(((x - 4.6) / 1.6) ** 2) - ((z + 6.0) / 1.9) ** 2) * _front_mask(f)
+    hollow = -0.03 * np.exp(-(((x - 4.6) / 1.6) ** 2) - ((z + 6.0) / 1.9) ** 2) * _front_mask(f)
     temple = -0.22 * np.exp(-(((f - 5.4) / 1.9) ** 2) - ((z - 2.6) / 2.0) ** 2) / (1.0 + np.exp(-(x - 4.0) / 0.4))
     return field - hollow - temple
 
@@ -115,23 +119,34 @@ def _eye_sockets_and_brow(points: Array, field: Array) -> Array:
     return smooth_union(field, brow, 1.2)
 
 
+def _bust(points: Array) -> Array:
+    """Return the field of lower neck, trapezius and shoulders: ellipses stacked along z."""
+    x, f, z = np.abs(points[..., 0]), points[..., 1], np.clip(points[..., 2], -21.0, -8.0)
+    front, back, width = profile.bust_front(z), profile.bust_back(z), profile.bust_half_width(z)
+    slope = (profile.bust_half_width(z - 0.1) - profile.bust_half_width(z + 0.1)) / 0.2
+    forward = f - 0.5 * (front + back)
+    q = np.sqrt((x / width) ** 2 + (2.0 * forward / (front - back)) ** 2 + 1e-9)
+    radius = np.hypot(x, forward) + 1e-6
+    column = (q - 1.0) * radius / np.maximum(q, 0.05) / np.hypot(1.0, slope * x / radius)
+    return column + np.maximum(points[..., 2] + 8.0, 0.0)
+
+
 def _neck(points: Array) -> Array:
     throat = capsule(points, (0, -0.9, -6), (0, -2.4, -20), (4.05, 4.5))
     nape = capsule(points, (0, -3.2, -3), (0, -4.2, -20), (3.5, 4.3))
     neck = smooth_union(throat, nape, 1.5)
-    cord = bezier_tube(points, [(4.5, -2.3, -5.0), (4.1, 0.4, -11.5), (1.0, 2.0, -18.6)], (0.6, 0.62))
+    cord = bezier_tube(points, [(4.5, -2.3, -5.0), (4.1, 0.4, -11.0), (1.0, 2.0, -17.8)], (0.6, 0.62))
     neck = smooth_union(neck, cord, 0.9)
-    neck = smooth_union(neck, ellipsoid(points, (0, 2.3, -13.6), (0.95, 1.0, 1.5)), 1.3)
-    slope = bezier_tube(points, [(2.2, -4.4, -10.5), (3.3, -4.2, -16.0), (7.4, -3.0, -19.4)], (1.2, 1.2))
-    neck = smooth_union(neck, slope, 1.8)
-    chest = ellipsoid(points, (0, -2.2, -23.2), (10.8, 6.5, 5.9))
-    collarbone = bezier_tube(points, [(0.9, 2.2, -18.7), (3.8, 2.6, -18.1), (7.4, -0.4, -18.6)], (0.5, 0.42))
+    neck = smooth_union(neck, ellipsoid(points, (0, 2.3, -13.2), (0.9, 0.9, 1.4)), 1.3)
+    chest = _bust(points)
+    collarbone = bezier_tube(points, [(0.9, 2.2, -17.9), (4.6, 2.6, -17.5), (10.6, -1.2, -17.7)], (0.5, 0.42))
     neck = smooth_union(neck, smooth_union(chest, collarbone, 0.8), 1.1)
-    under_chin = ellipsoid(points, (0, 3.6, -9.9), (2.2, 2.4, 1.1))
+    under_chin = ellipsoid(points, (0, 3.6, -9.9), (2.4, 2.6, 1.4))
     return smooth_union(neck, under_chin, 1.6)
 
 
 def _nose(points: Array) -> Array:
+    points = NOSE_ROOT + (points - NOSE_ROOT) / NOSE_SCALE
     nose = capsule(points, (0, 8.72, 0.9), (0, 10.30, -2.6), (0.50, 0.55))
     nose = smooth_union(nose, capsule(points, (0, 8.0, 0.2), (0, 9.15, -3.2), (0.72, 1.25)), 0.8)
     tip = np.linalg.norm(points - np.array([0.0, 10.52, -3.22]), axis=-1) - 0.82
@@ -139,11 +154,13 @@ def _nose(points: Array) -> Array:
     nose = smooth_union(nose, ellipsoid(points, (0.40, 10.66, -3.36), (0.5, 0.5, 0.5)), 0.35)
     wing = ellipsoid(points, (1.22, 9.78, -3.74), (0.54, 0.90, 0.68))
     nose = smooth_union(nose, wing, 0.38)
-    return smooth_union(nose, capsule(points, (0, 10.45, -3.85), (0, 9.6, -4.50), (0.30, 0.40)), 0.30)
+    nose = smooth_union(nose, capsule(points, (0, 10.45, -3.85), (0, 9.6, -4.50), (0.30, 0.40)), 0.30)
+    return NOSE_SCALE * nose
 
 
 def _alar_crease(points: Array) -> Array:
     """Return how deep (cm) the furrow round the nose wing is: a soft tube that hardly depends on depth."""
+    points = NOSE_ROOT + (points - NOSE_ROOT) / NOSE_SCALE
     squeezed = points * np.array([1.0, 0.45, 1.0])
     curve = [(1.30, 10.2 * 0.45, -2.95), (2.10, 9.8 * 0.45, -2.85), (1.92, 9.2 * 0.45, -4.15)]
     distance = bezier_tube(squeezed, curve, (0.0, 0.0))
@@ -159,8 +176,8 @@ def _closed_lids(points: Array, field: Array) -> Array:
     above = profile.height_above_lid(x, points[..., 2])
     along = smoothstep(x, 1.7, 2.3) * (1.0 - smoothstep(x, 4.3, 5.2)) * (offset[..., 1] > 0)
     near = np.exp(-((np.maximum(radius - shell_radius, 0.0) / 0.9) ** 2))
-    crease = 0.20 * np.exp(-(((above - LID_CREASE_HEIGHT) / 0.10) ** 2))
-    hood = 0.13 * np.exp(-(((above - LID_CREASE_HEIGHT - 0.30) / 0.22) ** 2))
+    crease = 0.13 * np.exp(-(((above - LID_CREASE_HEIGHT) / 0.12) ** 2))
+    hood = 0.15 * np.exp(-(((above - LID_CREASE_HEIGHT - 0.30) / 0.22) ** 2))
     return field + (crease - hood) * along * near
 
 
@@ -184,7 +201,7 @@ def skin_field(points: ArrayLike) -> Array:
     nasolabial_fold = 0.09 * frontal_ridge(x, z, (2.0, -4.0), (3.15, -6.7), 0.32)
     field = field + front * (_alar_crease(half) - profile.lip_relief(x, z) - cheek_pad + nasolabial_fold)
     field = _closed_lids(half, field)
-    return np.maximum(field, NECK_HEIGHT - 0.4 - z)
+    return np.maximum(field, profile.bust_edge(x) - 0.4 - z)
 
 
 def field_gradient(points: Array, step: float = 0.03) -> Array:

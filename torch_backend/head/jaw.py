@@ -55,8 +55,8 @@ def compute_jaw_weights(labels: SkinLabels, normals: Array, solver: FieldSolver)
     weight = np.full(len(x), np.nan)
     still = (z > -3.2) | (f < -1.2) | (z < -13.6) | labels.is_ear | ((z > -4.9) & (f > 9.0))
     weight[still & ~on_mouth] = 0.0
-    chin = (z < -8.6) & (z > -11.2) & (f > 6.2) & (x < 3.2)
-    mandible = (z < -8.3) & (z > -11.0) & (f > 5.0) & (x < 4.0) & (normals[:, 2] > -0.55)
+    chin = (z < -8.3) & (z > -11.0) & (f > 6.2) & (x < 3.2)
+    mandible = (z < -8.0) & (z > -10.8) & (f > 5.0) & (x < 4.0) & (normals[:, 2] > -0.55)
     weight[(chin | mandible) & ~on_mouth] = 1.0
     lips = on_mouth & (labels.mouth_ring <= 6)
     weight[lips] = lip_jaw_weights(labels.corner_coordinate, labels.lip_side)[lips]

@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from torch_backend.head.template import Template
 
 PINNED_MIDLINE = [
-    (0.0, 8.66, -10.91),  # 8, chin
+    (0.0, 8.66, -10.50),  # 8, chin
     (0.0, 9.53, 0.56),  # 27..30, bridge of the nose
     (0.0, 10.07, -0.56),
-    (0.0, 10.87, -2.00),
-    (0.0, 11.55, -3.28),
-    (0.0, 10.02, -4.72),  # 33, nose base
+    (0.0, 10.75, -1.97),
+    (0.0, 11.37, -3.17),
+    (0.0, 9.93, -4.53),  # 33, nose base
 ]
 """Landmarks on the midline."""
 
 PINNED_SIDE = [
-    (1.5, 8.05, -10.85),  # 9..16, jaw line from the chin to the left ear
-    (2.9, 6.6, -10.35),
-    (4.1, 4.6, -9.25),
+    (1.5, 8.05, -10.45),  # 9..16, jaw line from the chin to the left ear
+    (2.9, 6.6, -10.0),
+    (4.2, 4.6, -9.0),
     (5.0, 2.9, -7.9),
     (5.8, 2.0, -6.2),
     (6.3, 1.6, -4.4),
@@ -36,8 +36,8 @@ PINNED_SIDE = [
     (3.3, 8.9, 2.7),
     (4.2, 8.2, 2.5),
     (5.0, 7.4, 1.95),
-    (0.75, 9.60, -4.55),  # 34, 35, nose base to the wing
-    (1.55, 9.45, -4.30),
+    (0.66, 9.50, -4.42),  # 34, 35, nose base to the wing
+    (1.46, 9.40, -4.13),
 ]
 """Landmarks of the left side."""
 

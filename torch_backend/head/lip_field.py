@@ -16,9 +16,11 @@ HANDLE_RINGS = (-3, 7)
 """Mouth rings whose displacement is prescribed."""
 LAST_BAG_RING = -5
 """Rings up to this one are the still mouth bag."""
-REACH = 3.6
+REACH = 3.4
 """How far, in mouth-shaped distance, a lip motion spreads."""
-CLOSE_REACH = 4.2
+CORNER_RAISE = (0.28, 0.10, 0.50)
+"""How far mouthClose moves the corner out, forward and up, cm."""
+CLOSE_REACH = 3.9
 """The same for mouthClose, which moves farther than any other shape."""
 
 Vector = tuple[float, float, float]
@@ -160,7 +162,7 @@ class LipField:
         offsets[:, 1] = -back * p.corner**2
         return self.fill(offsets)
 
-    def seal(self, opened: Array, lower_share: float = 0.86) -> Array:
+    def seal(self, opened: Array, lower_share: float = 0.82) -> Array:
         """Return displacements (V, 3) that close the lips when added to `opened` (V, 3), exactly on the contact ring.
 
         Because both are linear in their weight, equal weights of the opening and the seal close the lips at any weight.
@@ -181,4 +183,7 @@ class LipField:
         upper, lower = (p.side > 0)[:, None], (p.side < 0)[:, None]
         offsets = np.where(upper, -here * (1.0 - lower_share), 0.0) + np.where(lower, here * lower_share, 0.0)
         offsets[:, 1] += 0.12 * (1.0 - p.corner**2)
+        # Both lips rise alike towards the corner: the closed line would droop there.
+        raised = p.corner**2 * (1.0 - 0.04 * np.clip(p.ring, 0.0, 8.0))
+        offsets += raised[:, None] * np.array(CORNER_RAISE) * np.stack([p.sign, 1.0 + 0 * p.sign, 1.0 + 0 * p.sign], -1)
         return self.fill(offsets, CLOSE_REACH)

@@ -17,18 +17,18 @@ from torch_backend.head.author_space import Array
 
 Curve = Callable[[Array], Array]
 
-EYE_CENTER = np.array([3.15, 6.55, 0.0])
+EYE_CENTER = np.array([3.20, 6.45, 0.0])
 """Centre of the left eyeball (x, f, z)."""
-EYE_RADIUS = 1.66
+EYE_RADIUS = 1.78
 """Radius of the eyeball the lids are fitted to; the eyeball part itself is drawn slightly smaller."""
-CANTHUS_AZIMUTH = (-56.0, 60.0)
+CANTHUS_AZIMUTH = (-51.0, 58.0)
 """Azimuth of the inner and outer eye corner about the ball's vertical axis, degrees."""
-CANTHUS_ELEVATION = (-6.5, 3.5)
+CANTHUS_ELEVATION = (-6.0, 3.5)
 """Elevation of the inner and outer eye corner, degrees."""
-LID_HEIGHTS = (22.5, 18.0)
+LID_HEIGHTS = (17.2, 19.2)
 """Height of the upper and depth of the lower lid's arch, degrees."""
 
-MOUTH_HALF_WIDTH = 2.55
+MOUTH_HALF_WIDTH = 2.45
 """x of the mouth corner."""
 
 
@@ -42,12 +42,12 @@ def profile_curve(knots: Sequence[tuple[float, float]]) -> Curve:
 
 half_width = profile_curve(
     [(13, .4), (11.3, 2.6), (10.4, 4.6), (9.5, 5.5), (8.5, 6.15), (7, 6.75), (5, 7.15), (3.5, 7.2), (1.5, 6.95),
-     (0, 6.75), (-2, 6.5), (-4, 5.95), (-6, 5.25), (-8, 4.4), (-10, 3.25), (-12, 2.3)]
+     (0, 6.75), (-2, 6.55), (-4, 6.15), (-6, 5.55), (-8, 4.7), (-9.6, 3.5), (-11.6, 2.4)]
 )  # fmt: skip
 front_line = profile_curve(
     [(13, -.6), (11.3, 1.3), (10.4, 4.0), (9.6, 5.6), (8.6, 6.95), (7.2, 8.15), (6, 8.8), (4, 9.5), (2.3, 9.7),
-     (1.2, 9.4), (.4, 9.1), (-2, 9.15), (-4.5, 9.6), (-5.8, 9.75), (-6.7, 9.55), (-7.6, 9.5), (-8.6, 9.1), (-9.8, 9.45),
-     (-10.6, 9.35), (-11.3, 8.8), (-12.5, 7.8)]
+     (1.2, 9.4), (.4, 9.1), (-2, 9.15), (-4.5, 9.6), (-5.8, 9.75), (-6.7, 9.55), (-7.6, 9.45), (-8.4, 9.1), (-9.4, 9.4),
+     (-10.2, 9.3), (-10.9, 8.75), (-12.1, 7.8)]
 )  # fmt: skip
 back_line = profile_curve(
     [(13, -1.4), (11.3, -3.5), (10.4, -5.7), (9.6, -6.9), (8.6, -7.8), (7, -8.7), (5, -9.35), (3, -9.4), (1, -9.2),
@@ -61,6 +61,18 @@ front_exponent = profile_curve(
      (-12, 1.9)]
 )  # fmt: skip
 BACK_EXPONENT = 2.1
+
+bust_half_width = profile_curve(
+    [(-8, 4.0), (-11, 4.4), (-13, 4.8), (-14.6, 5.55), (-16, 7.1), (-17, 9.0), (-17.8, 10.3), (-18.6, 11.0), (-19.5, 11.3),
+     (-21, 11.35)]
+)  # fmt: skip
+bust_front = profile_curve([(-8, 2.4), (-12, 2.0), (-15, 1.7), (-17.2, 1.9), (-18.8, 2.9), (-21, 4.2)])
+bust_back = profile_curve([(-8, -6.3), (-12, -6.9), (-15, -7.8), (-17.5, -8.6), (-21, -9.4)])
+
+
+def bust_edge(x: ArrayLike) -> Array:
+    """Return z of the skin's lower edge at x: lowest in the middle, rising towards the shoulders."""
+    return -20.6 + 1.9 * np.clip(np.abs(np.asarray(x, dtype=np.float64)) / 12.0, 0.0, 1.2) ** 2
 
 
 def lid_elevations(azimuth_degrees: ArrayLike) -> tuple[Array, Array]:
@@ -96,18 +108,18 @@ def lip_lines(x: ArrayLike) -> tuple[Array, Array, Array]:
     """Return z of the contact line and of the upper and lower vermilion border at x (cm, either side)."""
     distance = np.abs(np.asarray(x, dtype=np.float64))
     u = np.clip(distance / MOUTH_HALF_WIDTH, 0.0, 1.0)
-    contact = -6.68 + 0.05 * np.cos(1.6 * np.pi * u) * (1.0 - u) - 0.06 * u
+    contact = -6.65 - 0.06 * np.exp(-((distance / 0.42) ** 2)) - 0.13 * u**2
     bow = -0.15 * np.exp(-((distance / 0.33) ** 2)) + 0.06 * np.exp(-(((distance - 0.55) / 0.3) ** 2))
-    upper = contact + 0.86 * (1.0 - u**2.2) ** 0.9 + bow
-    lower = contact - 1.06 * (1.0 - u**2.4) ** 0.8
+    upper = contact + 0.88 * (1.0 - u**2.0) ** 0.95 + bow
+    lower = contact - 1.04 * (1.0 - u**2.2) ** 0.82
     return contact, upper, lower
 
 
 _UPPER_LIP_SECTION = PchipInterpolator(
-    [0, 0.12, 0.35, 0.7, 1.0, 1.25, 1.8, 2.6], [-0.28, 0.08, 0.38, 0.42, 0.29, 0.14, 0.05, 0]
+    [0, 0.12, 0.35, 0.7, 1.0, 1.25, 1.8, 2.6], [-0.13, 0.08, 0.34, 0.40, 0.28, 0.14, 0.05, 0]
 )
 _LOWER_LIP_SECTION = PchipInterpolator(
-    [0, 0.12, 0.4, 0.7, 1.0, 1.3, 1.8, 2.4], [-0.28, 0.12, 0.48, 0.50, 0.24, 0.03, -0.04, 0]
+    [0, 0.12, 0.4, 0.7, 1.0, 1.3, 1.8, 2.4], [-0.13, 0.10, 0.42, 0.46, 0.23, 0.03, -0.04, 0]
 )
 
 

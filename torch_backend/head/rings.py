@@ -20,7 +20,6 @@ from torch_backend.head.author_space import Array, smoothstep
 from torch_backend.head.implicit_surface import (
     LID_CREASE_HEIGHT,
     LID_THICKNESS,
-    NECK_HEIGHT,
     cast_from_front,
     cast_to_skin,
     frontal_ridge,
@@ -31,7 +30,7 @@ LID_POINTS = 32
 LID_MARGIN_RINGS = (2, 3)
 """Inner and outer edge of the lid margin."""
 
-CARUNCLE_DEGREES = 7.0
+CARUNCLE_DEGREES = 10.0
 """How far the flesh in the inner corner of the eye reaches over the ball."""
 
 MOUTH_POINTS = 25
@@ -44,14 +43,16 @@ VERMILION_RING = 5
 """Ring of the vermilion border, counted from the contact ring."""
 
 NOSTRIL_POINTS = 14
-NOSTRIL_CENTER = np.array([0.74, 10.18])
+NOSTRIL_CENTER = np.array([0.70, 10.15])
 """Frontal-plane (x, f) centre of the left nostril, seen from below."""
-NOSTRIL_AXES = (0.28, 0.38)
+NOSTRIL_AXES = (0.26, 0.34)
 NOSTRIL_TURN_DEGREES = 24.0
 """How far the nostril's front end leans to the midline."""
 
 EAR_POINTS = 32
 EAR_CENTER = np.array([6.98, -1.0, -1.35])
+EAR_SIZE = 0.93
+"""Size of the ear against the numbers it is authored in."""
 EAR_YAW_DEGREES = 20.0
 EAR_TILT_DEGREES = 12.0
 EAR_HOLE = np.array([0.40, -0.20])
@@ -64,7 +65,7 @@ _EAR_OUTLINE = (
 )  # fmt: skip
 _EAR_FRONT_SCALES = (0.965, 0.92, 0.87, 0.81, 0.75, 0.68, 0.60, 0.51, 0.42, 0.32, 0.22, 0.11)
 
-NECK_POINTS = 19
+NECK_POINTS = 27
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def eyelid_rings() -> list[Array]:
     corner = np.minimum(np.arange(LID_POINTS), LID_POINTS - np.arange(LID_POINTS))
     flesh = np.array([1.0, 0.85, 0.5, 0.15])[np.minimum(corner, 3)] * (corner <= 3)
     azimuth = azimuth + CARUNCLE_DEGREES * flesh
-    rings[2] = on_sphere(0.0, 0.0, radius + 0.02 + 0.02 * flesh)
+    rings[2] = on_sphere(0.0, 0.0, radius + 0.02 + 0.09 * flesh)
     azimuth = azimuth - CARUNCLE_DEGREES * flesh
     rim = on_sphere(2.6, 1.6, radius + LID_THICKNESS - 0.04)
     rings.append(rim)
@@ -184,7 +185,7 @@ def nostril_rings() -> tuple[list[Array], Array]:
 
     def below(scale: float) -> Array:
         plane = NOSTRIL_CENTER + outline * scale
-        origins = np.concatenate([plane, np.full((NOSTRIL_POINTS, 1), -5.1)], axis=1)
+        origins = np.concatenate([plane, np.full((NOSTRIL_POINTS, 1), -4.85)], axis=1)
         return cast_to_skin(origins, (0.0, 0.0, 1.0), 2.0)
 
     rings = [below(1.22), below(1.0)]
@@ -267,7 +268,7 @@ def ear_rings() -> tuple[list[Array], Array]:
     axes = ear_axes()
 
     def world(h: Array, s: Array, v: Array) -> Array:
-        return EAR_CENTER + np.stack([h, s, v], axis=-1) @ axes
+        return EAR_CENTER + EAR_SIZE * np.stack([h, s, v], axis=-1) @ axes
 
     s_rim, v_rim = _ear_outline(EAR_POINTS).T
     phase = np.arctan2(v_rim / 3.1, s_rim / 1.7)
@@ -304,12 +305,15 @@ def ear_rings() -> tuple[list[Array], Array]:
 def neck_ring() -> Array:
     """Return the half neck boundary (NECK_POINTS, 3), back midline first, with a smoothed radius."""
     phase = np.linspace(-np.pi / 2, np.pi / 2, NECK_POINTS)
-    origin = np.array([0.0, -1.8, NECK_HEIGHT])
     direction = np.stack([np.cos(phase), np.sin(phase), np.zeros(NECK_POINTS)], axis=-1)
-    hits = cast_to_skin(origin + direction * 12.0, -direction, 12.0, 240)
-    radius = np.linalg.norm(hits - origin, axis=1)
-    unrolled = np.concatenate([radius[::-1], radius, radius[::-1]])
-    radius = gaussian_filter1d(unrolled, 2.5)[NECK_POINTS : 2 * NECK_POINTS]
-    ring = origin + direction * radius[:, None]
+    ring = 6.0 * direction
+    for _ in range(8):
+        # The edge's height depends on where the ray meets the skin.
+        origin = np.stack([np.zeros(NECK_POINTS), np.full(NECK_POINTS, -1.8), profile.bust_edge(ring[:, 0])], axis=-1)
+        hits = cast_to_skin(origin + direction * 18.0, -direction, 18.0, 360)
+        radius = np.linalg.norm(hits - origin, axis=1)
+        unrolled = np.concatenate([radius[::-1], radius, radius[::-1]])
+        radius = gaussian_filter1d(unrolled, 1.0)[NECK_POINTS : 2 * NECK_POINTS]
+        ring = origin + direction * radius[:, None]
     ring[[0, -1], 0] = 0.0
     return ring

@@ -13,8 +13,9 @@ import numpy as np
 from scipy.spatial import Delaunay, cKDTree
 
 from torch_backend.head.author_space import Array, mirrored, smoothstep
-from torch_backend.head.implicit_surface import NECK_HEIGHT, project_to_skin, skin_field
+from torch_backend.head.implicit_surface import project_to_skin, skin_field
 from torch_backend.head.landmarks import PINNED_MIDLINE, PINNED_SIDE
+from torch_backend.head.profile_curves import bust_edge
 from torch_backend.head.rings import HalfMouth, ear_rings, eyelid_rings, mouth_rings, neck_ring, nostril_rings
 
 MAP_CENTER = np.array([0.0, 0.3, -2.0])
@@ -87,7 +88,7 @@ def inside_polygon(points: Array, polygon: Array) -> np.ndarray:
 
 def surface_candidates(step: float = 0.16) -> Array:
     """Return a dense set of points (N, 3) on the half skin (x >= 0), from a narrow band of grid points."""
-    low, high, coarse = np.array([-0.2, -11.6, -20.2]), np.array([10.2, 12.6, 12.4]), 0.64
+    low, high, coarse = np.array([-0.2, -11.6, -21.2]), np.array([15.4, 12.6, 12.4]), 0.64
     axes = [np.arange(a, b, coarse) for a, b in zip(low, high, strict=True)]
     cells = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     cells = cells[np.abs(skin_field(cells)) < 1.5 * coarse]
@@ -96,7 +97,7 @@ def surface_candidates(step: float = 0.16) -> Array:
     points = (cells[:, None] + offsets[None]).reshape(-1, 3)
     points = points[np.abs(skin_field(points)) < 0.6 * step]
     points = project_to_skin(points, 3)
-    on_skin = (np.abs(skin_field(points)) < 0.01) & (points[:, 2] > NECK_HEIGHT - 0.2)
+    on_skin = (np.abs(skin_field(points)) < 0.01) & (points[:, 2] > bust_edge(points[:, 0]) - 0.2)
     return points[on_skin]
 
 
@@ -110,6 +111,8 @@ class _HalfFill:
         self.hole_polygons[mouth_loop] = np.concatenate(
             [open_loop, [[-0.5, open_loop[-1, 1]], [-0.5, open_loop[0, 1]]]]
         )
+        edge = stereographic(neck)
+        self.outline = np.concatenate([edge, [[-0.5, edge[-1, 1]], [-0.5, edge[0, 1]]]])
         mouth_ends = ring_loops[mouth_loop][[0, -1]]
         candidates = surface_candidates()
         fixed = np.concatenate(ring_loops)
@@ -138,7 +141,7 @@ class _HalfFill:
         aside = curve + np.array([1e-6, 0.0, 0.0])
         back, front = stereographic(neck_ends)[:, 1]
         along = stereographic(curve)[:, 1]
-        within = (along > 0.93 * back) & (along < 0.93 * front) & (curve[:, 2] > NECK_HEIGHT + 0.5)
+        within = (along > 0.93 * back) & (along < 0.93 * front) & (curve[:, 2] > bust_edge(0.0) + 0.5)
         curve = curve[~self.in_hole(aside) & within]
         pins = project_to_skin(np.array(PINNED_MIDLINE)) * [0.0, 1.0, 1.0]
         chosen = list(pins)
@@ -153,7 +156,7 @@ class _HalfFill:
     def _throw_darts(self, half: Array, fixed: Array, midline: Array, neck: Array) -> Array:
         generator = np.random.default_rng(0)
         tree = cKDTree(half)
-        taken = self.in_hole(half) | (half[:, 2] < NECK_HEIGHT + 0.3)
+        taken = self.in_hole(half) | (half[:, 2] < bust_edge(half[:, 0]) + 0.3)
 
         def keep_clear(points: Array, radii: Array) -> None:
             for neighbours in tree.query_ball_point(points, radii):
@@ -177,7 +180,8 @@ class _HalfFill:
         corners = plane[triangles]
         area = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         triangles[area < 0] = triangles[area < 0][:, [0, 2, 1]]
-        keep = np.abs(area) > 1e-10
+        # A hull is convex, the shoulders' outline is not.
+        keep = (np.abs(area) > 1e-10) & inside_polygon(corners.mean(axis=1), self.outline)
         for polygon in self.hole_polygons:
             keep &= ~inside_polygon(corners.mean(axis=1), polygon)
         return triangles[keep]
