@@ -54,13 +54,14 @@ ROUNDING_AHEAD_SECONDS = 0.100
 ROUNDED_EARLY = frozenset({"W", "UW", "OW", "UH", "OY"})
 
 # Aperture: low vowels open the jaw most, high vowels least; alveolars, palatals and sibilants need the jaw high;
-# velars, /l/ and /h/ take what their neighbours leave. Rounded vowels get part of their aperture from the funnel,
-# spread ones from the parted lips, so that the sums (module docstring) follow vowel height.
+# velars, /l/ and /h/ take what their neighbours leave; th parts the incisors, which overlap at rest, by the blade of the
+# tongue. Rounded vowels get part of their aperture from the funnel, spread ones from the parted lips, so that the sums
+# (module docstring) follow vowel height.
 JAW_OPEN: dict[str, float] = {
     "AA": 0.43, "AE": 0.33, "AY": 0.36, "AW": 0.38, "AO": 0.27, "AH": 0.25, "EH": 0.23, "OY": 0.21, "EY": 0.19,
     "OW": 0.19, "IH": 0.14, "ER": 0.14, "IY": 0.09, "UH": 0.11, "UW": 0.05,
     "HH": 0.17, "L": 0.12, "R": 0.09, "K": 0.12, "G": 0.12, "NG": 0.12, "N": 0.09, "T": 0.08, "D": 0.08,
-    "TH": 0.08, "DH": 0.08, "Y": 0.08, "W": 0.01, "S": 0.02, "Z": 0.02, "SH": 0.01, "ZH": 0.01, "CH": 0.01,
+    "TH": 0.15, "DH": 0.15, "Y": 0.08, "W": 0.01, "S": 0.02, "Z": 0.02, "SH": 0.01, "ZH": 0.01, "CH": 0.01,
     "JH": 0.01, "F": 0.04, "V": 0.04, "P": 0.03, "B": 0.03, "M": 0.03,
 }  # fmt: skip
 # Sibilants and palato-alveolars bring the lower teeth under or before the upper ones.

@@ -50,10 +50,12 @@ class DataConfig:
     """Only evaluated on, as engine/voice; none: every 25th utterance."""
     espeak_weight: float = 0.35
     """Share of formant speech relative to its length."""
-    foreign_weight: float = 0.7
-    """Share of voices of other languages relative to their length."""
+    foreign_weight: float = 1.0
+    """Share of voices of other languages relative to their length: the shipped encoder has not heard them."""
     background_weight: float = 2.0
     """Share of noise without speech relative to its length."""
+    identities: int = 0
+    """Faces that losses are taken on, drawn at random beforehand; 0: the mean head alone."""
     evaluated_examples: int = 40
     """Clean held-out utterances that an evaluation uses at most."""
 
