@@ -26,7 +26,7 @@ from ..scene.character_store import (
 )
 from ..scene.coordinates import to_blender_axes
 from ..scene.created import CreatedBlocks
-from ..scene.mesh import create_head_object
+from ..scene.mesh import create_head_object, link_head
 from ..scene.rig import find_rig, move_bones
 from .mesh_cache import cache_path
 
@@ -68,7 +68,7 @@ def create_character(clip: MotionClip, scene: Any) -> Any:
         head = create_head_object(clip)
         mark_character(head.data, clip)
         head.matrix_world = Matrix.Translation(scene.cursor.location)
-        scene.collection.objects.link(head)
+        link_head(scene.collection, head)
     return head
 
 

@@ -26,10 +26,12 @@ from ..facial.performance import ComposedPerformance
 from ..scene.actions import new_action
 from ..scene.coordinates import to_blender_axes
 from ..scene.created import CreatedBlocks
+from ..scene.hair import update_hair
 from ..scene.mesh import (
     REPLACED_PROPERTY,
     create_head_object,
     create_mesh,
+    link_head,
     read_rest_positions,
     shape_keys_of,
     write_vertex_groups,
@@ -205,11 +207,14 @@ def install_take(built: BuiltTake, clip: MotionClip, settings: BakeSettings, sce
     if target is None:
         head = built.carrier
         head.matrix_world = Matrix.Translation(scene.cursor.location)
-        scene.collection.objects.link(head)
+        link_head(scene.collection, head)
     else:
         head = target
         _keep_old_take(head)
+        is_new_mesh = len(head.data.vertices) != len(built.carrier.data.vertices)
         _take_over_mesh(head, built.carrier, clip.regions)
+        if is_new_mesh and clip.hair is not None:
+            update_hair(head, clip.hair)
     if built.rig is not None:
         install_rig(head, built.rig, scene)
     elif target is not None:

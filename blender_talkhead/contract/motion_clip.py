@@ -28,6 +28,9 @@ from .result import RESULT_FILE, ResultInfo
 
 KIND = "motion_clip"
 SKIN_TEXTURE_FILE = "skin_color.png"
+HAIR_FILE = "hair.npy"
+TEXTURE_FILES = {"skin_normal": "skin_normal.jpg", "skin_roughness": "skin_roughness.jpg", "eye_color": "eye_color.jpg"}
+"""Further pictures that a clip may carry, by name."""
 OFFSETS_FILE = "vertex_offsets.npy"
 
 FloatArray = NDArray[np.float32]
@@ -62,6 +65,11 @@ class ClipTemplate:
     """Name -> [start, stop) range of vertices, skin first; the ranges follow each other and cover all vertices."""
     skin_texture_png: bytes | None = None
     """Bytes of a PNG: sRGB colour of the skin over corner_uvs."""
+    textures: dict[str, bytes] = field(default_factory=dict)
+    """Bytes of JPEG pictures over corner_uvs, by the names of TEXTURE_FILES: the skin's normals in tangent space and its
+    roughness (both without colour management), the eyes' colour (sRGB)."""
+    hair: FloatArray | None = None
+    """(S, P, 3) strands of hair, the root first, metres, float32; it moves with the skull and with nothing else."""
 
     def validate(self) -> None:
         """Check types, shapes and index ranges.
@@ -88,6 +96,11 @@ class ClipTemplate:
         for name, indices in self.regions.items():
             _require_array(f"region {name}", indices, np.int32, (len(indices),))
             _require_range(f"region {name}", indices, num_vertices)
+        if self.hair is not None:
+            _require_hair(self.hair)
+        unknown = sorted(set(self.textures) - set(TEXTURE_FILES))
+        if unknown:
+            raise ValueError(f"textures must be named {', '.join(TEXTURE_FILES)}, got {', '.join(unknown)}")
         self._validate_parts(num_vertices)
 
     def _validate_parts(self, num_vertices: int) -> None:
@@ -123,6 +136,10 @@ class MotionClip:
     never inside vertex_offsets."""
     skin_texture: Path | None = None
     """The PNG with the skin's colour over corner_uvs."""
+    textures: dict[str, Path] = field(default_factory=dict)
+    """Further pictures over corner_uvs, by the names of TEXTURE_FILES."""
+    hair: FloatArray | None = None
+    """(S, P, 3) strands of hair, the root first, metres."""
     basis_shapes: FloatArray | None = None
     """(K, V, 3) displacements at weight 1 whose weighted sum repeats vertex_offsets (or the remainder, see
     `basis_is_remainder`), metres, most important first; memory-mapped. None when no basis was asked for, or it would
@@ -265,9 +282,7 @@ class MotionClipWriter:
         validate_clip_basis(shapes, weights, self._info.num_frames, self._num_vertices)
         if self._offsets is None:
             raise ValueError("the clip was committed or discarded already")
-        self._guarded(
-            lambda: save_clip_basis(self._partial, shapes, weights, error_limit_m, max_error_m, is_remainder)
-        )
+        self._guarded(lambda: save_clip_basis(self._partial, shapes, weights, error_limit_m, max_error_m, is_remainder))
 
     def write_performance(self, performance: ClipPerformance) -> None:
         """Add what controls need to change the clip later.
@@ -333,6 +348,10 @@ class MotionClipWriter:
         (self._partial / "parts.json").write_text(json.dumps(parts), encoding="utf-8")
         if template.skin_texture_png is not None:
             (self._partial / SKIN_TEXTURE_FILE).write_bytes(template.skin_texture_png)
+        for name, data in template.textures.items():
+            (self._partial / TEXTURE_FILES[name]).write_bytes(data)
+        if template.hair is not None:
+            np.save(self._partial / HAIR_FILE, template.hair.astype(np.float16), allow_pickle=False)
         header = {"descr": "<f4", "fortran_order": False, "shape": (self._info.num_frames, self._num_vertices, 3)}
         self._offsets = (self._partial / OFFSETS_FILE).open("wb")  # closed by commit or discard
         np.lib.format.write_array_header_1_0(self._offsets, header)
@@ -373,6 +392,9 @@ def load_motion_clip(folder: Path) -> MotionClip:
             parts={name: (int(start), int(stop)) for name, (start, stop) in _load_json(folder / "parts.json").items()},
         )
         template.validate()
+        hair = _load_array(folder / HAIR_FILE).astype(np.float32) if (folder / HAIR_FILE).exists() else None
+        if hair is not None:
+            _require_hair(hair)
         offsets = _load_array(folder / OFFSETS_FILE, mmap=True)
         _require_array("vertex_offsets", offsets, np.float32, (info.num_frames, len(template.template_vertices), 3))
         tracks = {name: _load_array(folder / f"{name}.npy") for name in _TRACKS if (folder / f"{name}.npy").exists()}
@@ -390,6 +412,8 @@ def load_motion_clip(folder: Path) -> MotionClip:
         regions=template.regions,
         parts=template.parts,
         skin_texture=texture if texture.exists() else None,
+        textures={name: folder / file for name, file in TEXTURE_FILES.items() if (folder / file).exists()},
+        hair=hair,
         **{name: getattr(template, name) for name in _TEMPLATE_ARRAYS},
         **tracks,
         **basis,
@@ -420,6 +444,13 @@ def _load_json(path: Path) -> dict[str, Any]:
 def _require_array(name: str, array: NDArray[Any], dtype: type, shape: tuple[int, ...]) -> None:
     if array.dtype != dtype or array.shape != shape:
         raise ValueError(f"{name} must be {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}")
+
+
+def _require_hair(hair: NDArray[Any]) -> None:
+    if hair.ndim != 3 or hair.shape[2] != 3 or hair.shape[1] < 2 or hair.dtype != np.float32 or not len(hair):
+        raise ValueError(f"hair must be float32 (S, P >= 2, 3), got {hair.dtype} {hair.shape}")
+    if not np.isfinite(hair).all():
+        raise ValueError("hair must be finite everywhere")
 
 
 def _require_range(name: str, indices: IntArray, num_vertices: int) -> None:

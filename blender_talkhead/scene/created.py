@@ -14,6 +14,7 @@ COLLECTIONS = (
     "objects",
     "collections",
     "meshes",
+    "hair_curves",
     "armatures",
     "materials",
     "images",

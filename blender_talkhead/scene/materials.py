@@ -83,3 +83,14 @@ def _set_surface(shader: Any, surface: Surface) -> None:
     inputs["Subsurface Radius"].default_value = surface.subsurface_radius
     inputs["Coat Weight"].default_value = surface.coat
     inputs["Coat Roughness"].default_value = 0.03
+
+
+def create_hair_material() -> Any:
+    """Make the material of the hair."""
+    material = bpy.data.materials.new("TalkHead hair")
+    tree = enable_nodes(material)
+    shader = next(node for node in tree.nodes if node.type == "BSDF_PRINCIPLED")
+    shader.inputs["Base Color"].default_value = (0.055, 0.030, 0.018, 1.0)
+    shader.inputs["Roughness"].default_value = 0.42
+    shader.inputs["Specular IOR Level"].default_value = 0.5
+    return material

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..contract.motion_clip import MotionClip
 from .coordinates import to_blender_axes
+from .hair import attach_hair, create_hair, find_hair
 from .materials import create_materials
 
 logger = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ REPLACED_PROPERTY = "talkhead_replaced"
 
 
 def create_head_object(clip: MotionClip) -> Any:
-    """Make the object "TalkHead" from a clip's template; it is linked nowhere yet.
+    """Make the object "TalkHead" from a clip's template, with its hair as a child; link them by `link_head`.
 
     The mesh is in Blender's axes and metres, shaded smooth. A Subdivision Surface modifier works in renders only, so
     that the evaluated mesh in the viewport has the vertices of the clip.
@@ -39,7 +40,18 @@ def create_head_object(clip: MotionClip) -> Any:
     subdivision.show_viewport = False
     subdivision.levels = 1
     subdivision.render_levels = 1
+    hair = create_hair(clip)
+    if hair is not None:
+        attach_hair(head, hair)
     return head
+
+
+def link_head(collection: Any, head: Any) -> None:
+    """Link a head and its hair to a collection."""
+    collection.objects.link(head)
+    hair = find_hair(head)
+    if hair is not None:
+        collection.objects.link(hair)
 
 
 def create_mesh(clip: MotionClip, materials: Sequence[Any] | None = None) -> Any:

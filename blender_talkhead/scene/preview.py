@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from .. import compat
 from ..bake.scene_frames import SceneFrames
 from ..contract.motion_clip import MotionClip
+from .mesh import link_head
 from .stage import stage_camera
 from .timeline import add_sound_strip
 
@@ -54,7 +55,7 @@ def create_preview_scene(source: Any, head: Any, stage: Any, world: Any) -> Any:
     """
     scene = bpy.data.scenes.new(PREVIEW_SCENE)
     scene.render.fps, scene.render.fps_base = source.render.fps, source.render.fps_base
-    scene.collection.objects.link(head)
+    link_head(scene.collection, head)
     scene.collection.children.link(stage)
     scene.camera = stage_camera(stage)
     scene.world = world

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blender_talkhead.contract.errors import UsageError
+from blender_talkhead.contract.motion_clip import TEXTURE_FILES
 from torch_backend.geometry.surface_sampling import MIN_POINTS, sample_surface
 from torch_backend.head import Head
 from torch_backend.models.builders import build_surface_template
@@ -119,6 +120,12 @@ def interpolate_points(points: SurfacePoints, values: NDArray[np.floating]) -> N
 def read_skin_texture() -> bytes | None:
     """The frozen texture of the skin; None where it does not ship."""
     return SKIN_TEXTURE.read_bytes() if SKIN_TEXTURE.is_file() else None
+
+
+def read_textures() -> dict[str, bytes]:
+    """The frozen pictures beside the skin's colour, by the names of TEXTURE_FILES, as far as they ship."""
+    paths = {name: SKIN_TEXTURE.with_name(file) for name, file in TEXTURE_FILES.items()}
+    return {name: path.read_bytes() for name, path in paths.items() if path.is_file()}
 
 
 def _own_mesh(head: Head) -> SkinMesh:
