@@ -21,15 +21,20 @@ from torch_backend.audio.frame_grid import count_frames
 from torch_backend.audio.speech_encoder import SpeechEncoder, load_speech_encoder
 from torch_backend.head import Head, load_head
 from torch_backend.head.attachments import follow_skin
+from torch_backend.head.hair import hair_of_identity
 from torch_backend.head.identity import apply_identity, identity_jacobians
 from torch_backend.head.parts_motion import follow_jaw
+from torch_backend.head.tongue_motion import build_tongue_motion
+from torch_backend.inference.lip_seal import LipSeal
 from torch_backend.inference.skin_mesh import (
     SkinMesh,
     append_parts,
     build_skin_mesh,
     interpolate_points,
     read_skin_texture,
+    read_textures,
 )
+from torch_backend.inference.spoken_tongue import SpokenTongue
 from torch_backend.models.builders import load_mmtalker
 from torch_backend.models.checkpoints import file_sha256
 from torch_backend.models.mmtalker import FRAME_RATE, OFFSET_UNIT_METRES, MMTalker, PointDecoder
@@ -99,6 +104,8 @@ class MMTalkerPredictor:
         self._meshes: dict[tuple[int | None, int], SkinMesh] = {}
         _validate_encoder(model, encoder)
         _validate_head(model, self.head)
+        space = model.motion_space if self.project_motion else None
+        self._seal = None if space is None else LipSeal(self.head, space)
 
     @classmethod
     def load(
@@ -171,6 +178,7 @@ class MMTalkerPredictor:
         plan: MMTalkerPlan,
         progress: Callable[[float], None] | None = None,
         change: MotionChange | None = None,
+        tongue: SpokenTongue | None = None,
     ) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Displacements of every vertex of the clip, block by block.
 
@@ -180,16 +188,25 @@ class MMTalkerPredictor:
             progress: called with the fraction done; may raise to stop.
             change: given the first frame of a block, its displacements (n, P, 3) of the mean head at `decoded_points`
                 in metres, and its weights (n, K) of the motion space's shapes, returns other displacements.
+            tongue: of `spoken_tongue`, for those who want its curves; None makes one.
 
         Yields:
             First frame of a block, and vertex_offsets (n, V, 3) float32 in metres. The blocks follow each other.
         """
         num_frames = self.count_frames(len(samples))
+        tongue = tongue or self.spoken_tongue(samples, plan)
         for first_frame, decoded, weights in self._decode_with_weights(samples, num_frames, self.decoded_points(plan)):
             changed = decoded if change is None else change(first_frame, decoded, weights)
-            yield first_frame, self.complete(changed, plan)
+            vertex_offsets = self.complete(changed, plan)
+            tongue.move(first_frame, vertex_offsets)
+            yield first_frame, vertex_offsets
             if progress is not None:
                 progress((first_frame + len(decoded)) / num_frames)
+
+    def spoken_tongue(self, samples: NDArray[np.float32], plan: MMTalkerPlan) -> SpokenTongue:
+        """The gestures that the tongue makes in a recording; none with an encoder that knows no phones."""
+        motion = build_tongue_motion(self.head, plan.head, plan.identity)
+        return SpokenTongue(motion, plan.parts["tongue"], self.encoder, samples, self.count_frames(len(samples)))
 
     def decoded_points(self, plan: MMTalkerPlan) -> SurfacePoints:
         """The points that the network is asked for: those of the clip's skin, then the anchors of jaw and hairs."""
@@ -219,7 +236,7 @@ class MMTalkerPredictor:
             window, context = self.model.config.window_frames, 0
         with torch.inference_mode():
             terms = self.model.compute_vertex_terms()
-            decoder = PointDecoder(self.model, points, self.project_motion)
+            decoder = PointDecoder(self.model, points, self.project_motion, self._seal)
         features = _RollingFeatures(self.encoder, samples, num_frames, self.model.config.expression_controls)
         for start in range(0, num_frames, window):
             stop = min(start + window, num_frames)
@@ -281,6 +298,8 @@ def build_plan(
         regions=mesh.regions,
         parts=parts,
         skin_texture_png=read_skin_texture(),
+        textures=read_textures(),
+        hair=hair_of_identity(parameters),
         points=mesh.points,
         num_vertices=num_vertices,
         identity=parameters,

@@ -49,6 +49,7 @@ class PerformedMotion:
         self.performance: Performance = perform_recording(samples, num_frames, FRAME_RATE, plan.head.eye_centers, seed)
         self._decomposition = find_decomposition(predictor)
         self._coefficients: list[NDArray[np.float32]] = []
+        self._tongue = predictor.spoken_tongue(samples, plan)
 
     def animate(self, progress: Callable[[float], None] | None = None) -> Iterator[tuple[int, FloatArray]]:
         """Displacements of every vertex of the clip, block by block; see `MMTalkerPredictor.animate`."""
@@ -69,7 +70,7 @@ class PerformedMotion:
             moved: NDArray[np.float32] = decoded + (change @ shapes).reshape(decoded.shape)
             return moved
 
-        yield from self._predictor.animate(self._samples, self._plan, progress, replace_upper_face)
+        yield from self._predictor.animate(self._samples, self._plan, progress, replace_upper_face, self._tongue)
 
     def tracks(self) -> PerformedTracks:
         """Curves and rotations of all frames, once `animate` is through."""
@@ -77,7 +78,9 @@ class PerformedMotion:
         if self._decomposition is None:
             return PerformedTracks(None, performance.head_rotation, performance.eye_rotations, None)
         fitted = self._decomposition.fit(np.concatenate(self._coefficients))
-        weights = round_curves(fitted.weights + expand_upper_face(performance.upper_face))
+        curves = fitted.weights + expand_upper_face(performance.upper_face)
+        curves[:, BLENDSHAPE_INDEX["tongueOut"]] = self._tongue.out_weights
+        weights = round_curves(curves)
         clip_performance = ClipPerformance(
             blendshapes=build_clip_blendshapes(self._predictor, self._plan),
             blinks=encode_blinks(performance.blinks),
