@@ -6,6 +6,7 @@ resolution lie where the weights put them.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,11 +82,11 @@ def reshape(job: ReshapeJob, emitter: Emitter, models: ModelCache) -> Path:
     previous_parameters = _resolve("previous_identity", job.previous_identity)
     emitter.phase("shaping", 0.0, 1.0)
     from torch_backend.head import load_head
-    from torch_backend.head.identity import shape_identity
+    from torch_backend.head.hair import hair_of_identity
     from torch_backend.inference.mmtalker import values_with_parts
 
     head, points = load_head(), _skin_mesh(job, models).points
-    after, before = shape_identity(head, parameters), shape_identity(head, previous_parameters)
+    before, after = _shape(previous_parameters), _shape(parameters)
     jacobians = after.jacobians.astype(np.float64) @ np.linalg.inv(before.jacobians.astype(np.float64))
     change = IdentityChange(
         vertices=values_with_parts(head, points, after.vertices),
@@ -93,6 +94,7 @@ def reshape(job: ReshapeJob, emitter: Emitter, models: ModelCache) -> Path:
         jacobians=values_with_parts(head, points, jacobians),
         pivots=_pivots(after),
         previous_pivots=_pivots(before),
+        hair=hair_of_identity(parameters),
     )
     save_identity_change(job.output, change)
     return job.output
@@ -119,6 +121,18 @@ def _skin_mesh(job: CharacterJob | ReshapeJob, models: ModelCache) -> SkinMesh:
 
     predictor: MMTalkerPredictor = models.get(_predictor_key(job), load)
     return predictor.skin_mesh(job.vertices, job.seed)
+
+
+def _shape(parameters: dict[str, float]) -> IdentityShape:
+    return _shape_of(tuple(sorted(parameters.items())))
+
+
+@lru_cache(maxsize=2)  # what a head is before a slider moves is what it became by the move before
+def _shape_of(parameters: tuple[tuple[str, float], ...]) -> IdentityShape:
+    from torch_backend.head import load_head
+    from torch_backend.head.identity import shape_identity
+
+    return shape_identity(load_head(), dict(parameters))
 
 
 def _pivots(shape: IdentityShape) -> Pivots:

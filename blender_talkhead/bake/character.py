@@ -26,6 +26,7 @@ from ..scene.character_store import (
 )
 from ..scene.coordinates import to_blender_axes
 from ..scene.created import CreatedBlocks
+from ..scene.hair import update_hair
 from ..scene.mesh import create_head_object, link_head
 from ..scene.rig import find_rig, move_bones
 from .mesh_cache import cache_path
@@ -126,6 +127,8 @@ def reshape_head(head: Any, change: IdentityChange, identity: str) -> None:
     rig = find_rig(head)
     if rig is not None and rig.data.is_editable:
         move_bones(rig, _pivots(change.previous_pivots), _pivots(change.pivots))
+    if change.hair is not None:
+        update_hair(head, change.hair)
     write_shown_character(mesh, replace(shown, identity=identity))
     if keys is not None:
         keys.update_tag()

@@ -101,10 +101,12 @@ _SIDE_BLEND = 1.0
 """Paired parameters fade in from the midline over this many cm."""
 
 
-def _local_warp(points: Array, parameters: Mapping[str, float]) -> tuple[Array, Array]:
+def _local_warp(
+    points: Array, parameters: Mapping[str, float], with_jacobians: bool = True
+) -> tuple[Array, Array | None]:
     """Return points (N, 3) moved by the local parameters, and the map's Jacobians (N, 3, 3), in author space."""
     moved = points.copy()
-    jacobian = np.tile(np.eye(3), (len(points), 1, 1))
+    jacobian = np.tile(np.eye(3), (len(points), 1, 1)) if with_jacobians else None
     for name, value in parameters.items():
         if name not in LOCAL_PARAMETERS or value == 0.0:
             continue
@@ -116,17 +118,15 @@ def _local_warp(points: Array, parameters: Mapping[str, float]) -> tuple[Array, 
             near = np.flatnonzero(exponent < _NEGLIGIBLE_EXPONENT)
             offset = points[near] * flip - np.array(one.center)
             weight = np.exp(-exponent[near])
-            gradient = -2.0 * offset / radii**2 * weight[:, None]
-            if one.paired:
-                ramp, slope = _ramp(points[near, 0] * side, 0.0, _SIDE_BLEND)
-                gradient = gradient * ramp[:, None]
-                gradient[:, 0] += weight * slope
-                weight = weight * ramp
+            ramp, slope = _ramp(points[near, 0] * side, 0.0, _SIDE_BLEND) if one.paired else (1.0, 0.0)
             direction = value * (offset * scale + shift)
-            moved[near] += weight[:, None] * direction * flip
-            local = direction[:, :, None] * gradient[:, None, :]
-            local[:, range(3), range(3)] += weight[:, None] * value * scale
-            jacobian[near] += local * flip[:, None] * flip
+            moved[near] += (weight * ramp)[:, None] * direction * flip
+            if jacobian is not None:
+                gradient = -2.0 * offset / radii**2 * (weight * ramp)[:, None]
+                gradient[:, 0] += weight * slope
+                local = direction[:, :, None] * gradient[:, None, :]
+                local[:, range(3), range(3)] += (weight * ramp)[:, None] * value * scale
+                jacobian[near] += local * flip[:, None] * flip
     return moved, jacobian
 
 
@@ -136,26 +136,28 @@ def _ramp(values: Array, start: float, stop: float) -> tuple[Array, Array]:
     return t * t * (3.0 - 2.0 * t), 6.0 * t * (1.0 - t) / (stop - start)
 
 
-def _warp(points: Array, parameters: Mapping[str, float]) -> tuple[Array, Array]:
+def _warp(points: Array, parameters: Mapping[str, float], with_jacobians: bool = True) -> tuple[Array, Array | None]:
     """Return author-space points (N, 3) moved by all parameters, and the map's Jacobians (N, 3, 3)."""
-    moved, jacobian = _local_warp(points, parameters)
+    moved, jacobian = _local_warp(points, parameters, with_jacobians)
     size = 1.0 + EYE_PARAMETERS["eye_size"] * parameters.get("eye_size", 0.0)
     for side, center in zip((1.0, -1.0), _moved_eye_centers(parameters), strict=True):
         rest_center = profile.EYE_CENTER * np.array([side, 1.0, 1.0])
         offset = points - rest_center
         distance = np.linalg.norm(offset, axis=1)
+        near = np.flatnonzero(distance < profile.EYE_RADIUS + _BLEND_STOP)
+        offset, distance = offset[near], distance[near]
         ramp, slope = _ramp(distance, profile.EYE_RADIUS + _BLEND_START, profile.EYE_RADIUS + _BLEND_STOP)
         inside = 1.0 - ramp
         turned = size * _tilt(side * EYE_PARAMETERS["eye_tilt"] * parameters.get("eye_tilt", 0.0))
-        similar = center + offset @ turned.T
-        toward = similar - moved
-        gradient = -(slope / np.maximum(distance, 1e-9))[:, None] * offset
-        jacobian = (
-            (1.0 - inside)[:, None, None] * jacobian
-            + inside[:, None, None] * turned
-            + toward[:, :, None] * gradient[:, None, :]
-        )
-        moved = moved + inside[:, None] * toward
+        toward = center + offset @ turned.T - moved[near]
+        if jacobian is not None:
+            gradient = -(slope / np.maximum(distance, 1e-9))[:, None] * offset
+            jacobian[near] = (
+                ramp[:, None, None] * jacobian[near]
+                + inside[:, None, None] * turned
+                + toward[:, :, None] * gradient[:, None, :]
+            )
+        moved[near] += inside[:, None] * toward
     return moved, jacobian
 
 
@@ -167,7 +169,7 @@ def _tilt(degrees: float) -> Array:
 
 def _moved_eye_centers(parameters: Mapping[str, float]) -> Array:
     on_ball = {name: value for name, value in parameters.items() if name not in _NOT_ON_EYEBALL}
-    center, _ = _local_warp(profile.EYE_CENTER[None], on_ball)
+    center, _ = _local_warp(profile.EYE_CENTER[None], on_ball, with_jacobians=False)
     outward = EYE_PARAMETERS["eye_spacing"] * parameters.get("eye_spacing", 0.0)
     upward = EYE_PARAMETERS["eye_height"] * parameters.get("eye_height", 0.0)
     left = center[0] + np.array([outward, 0.0, upward])
@@ -181,7 +183,7 @@ def warp_points(points: NDArray[np.floating], parameters: Mapping[str, float]) -
         ValueError: when a parameter is unknown or out of range.
     """
     validate_identity(parameters)
-    return author_to_backend(_warp(backend_to_author(points), parameters)[0])
+    return author_to_backend(_warp(backend_to_author(points), parameters, with_jacobians=False)[0])
 
 
 def identity_jacobians(head: Head, parameters: Mapping[str, float]) -> NDArray[np.float32]:
@@ -227,7 +229,9 @@ def shape_identity(head: Head, parameters: Mapping[str, float]) -> IdentityShape
     )
 
 
-def _to_backend_axes(jacobian: Array) -> NDArray[np.float32]:
+def _to_backend_axes(jacobian: Array | None) -> NDArray[np.float32]:
+    if jacobian is None:
+        raise ValueError("expected a map with its Jacobians, got one without")
     axes = [0, 2, 1]
     return jacobian[:, axes][:, :, axes].astype(np.float32)
 
