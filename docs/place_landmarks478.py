@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from picture_studio import REPOSITORY, Studio, View, build_clip
+from picture_studio import REPOSITORY, Sitter, View
 
 from torch_backend.head import Head, load_head
 from torch_backend.head.landmark_placement import Sighting, place_face_mesh, project_points
@@ -50,8 +50,8 @@ OUTER_EYE_CORNERS = (33, 263)
 
 def photograph(head: Head, views: tuple[tuple[float, float, dict[str, float]], ...], folder: Path) -> list[Sighting]:
     """Render the head, where the folder holds no pictures yet; returns what they show, without detections."""
-    clip, transfer = build_clip(head, None)
-    studio = Studio(clip, samples=SAMPLES)
+    sitter = Sitter.invite(samples=SAMPLES)
+    studio = sitter.studio
     sightings = []
     for number, (turn, nod, pose) in enumerate(views):
         vertices = head.pose(pose)
@@ -60,7 +60,7 @@ def photograph(head: Head, views: tuple[tuple[float, float, dict[str, float]], .
         if path.exists():
             studio.aim(view)
         else:
-            path.write_bytes(encode_png(studio.photograph(transfer(vertices), view)))
+            path.write_bytes(encode_png(sitter.photograph(vertices, view)))
         sightings.append(Sighting(np.full((478, 2), np.nan), studio.projection(), vertices, bool(pose), turn))
     return sightings
 
