@@ -2,8 +2,9 @@
 
     python -m benchmarks.head_geometry [--identities 100] [--frames 200] [--seed 0]
 
-Each identity (seeds 0, 1, ...; the first is the mean head) is posed with every blendshape at weight 1, with random
-speech frames and with closed lips at every jaw opening. Printed are the worst lid cut, lip overlap, count of teeth
+Each identity (seeds 0, 1, ...; the first is the mean head) is posed with every blendshape at weight 1, with blinks a
+quarter, half and three quarters closed, with random speech frames (blinks, gaze and all expressions with it) and with
+closed lips at every jaw opening. Printed are the worst lid cut, lip overlap, count of teeth
 through lips and seal gap of each identity, and how many identities keep all limits. The exit code is 1 if one does not.
 """
 
@@ -12,16 +13,20 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blender_talkhead.facial.blendshapes import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX
+from blender_talkhead.facial.expressions import EXPRESSIONS
 from blender_talkhead.facial.identities import random_identity
+from blender_talkhead.facial.performance import Controls, Performance, compose_performance
 from torch_backend.head.head import Head, load_head
 from torch_backend.head.identity import apply_identity
 from torch_backend.metrics.face_collisions import FaceCollisions, measure_collisions, measure_seal_gap
+from torch_backend.metrics.lip_gap import measure_lip_gap
 from torch_backend.speech_corpus.articulation import articulate
 from torch_backend.speech_corpus.phones import BILABIALS, PHONES, PhoneSegment
 
@@ -30,6 +35,9 @@ LIP_OVERLAP_LIMIT_MM = 0.3
 SEAL_GAP_LIMIT_MM = 0.2
 _RATE = 60.0
 _JAW_OPENINGS = (0.1, 0.25, 0.5, 0.75, 1.0)
+_LID_STEPS = (0.25, 0.5, 0.75)
+_BESIDE_A_BLINK = (("eyeBlink", 0.0), ("eyeWide", 0.5), ("eyeLookUp", 1.0), ("eyeLookDown", 1.0), ("eyeSquint", 1.0),
+                   ("cheekSquint", 1.0))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,30 +61,62 @@ class IdentityReport:
 
 
 def single_shapes() -> NDArray[np.float64]:
-    """Return poses (52, 52), each one blendshape at weight 1; mouthClose comes with the opening it closes."""
+    """Return poses (n, 52): each blendshape at weight 1, then the lids' shapes half way and on their way to a blink.
+
+    mouthClose comes with the opening it closes, tongueOut with a jaw half open.
+    """
     weights = np.eye(len(ARKIT_BLENDSHAPES))
     weights[BLENDSHAPE_INDEX["mouthClose"], BLENDSHAPE_INDEX["jawOpen"]] = 1.0
     weights[BLENDSHAPE_INDEX["tongueOut"], BLENDSHAPE_INDEX["jawOpen"]] = 0.5
-    return weights
+    blinks = []
+    for closing, (name, amount) in product(_LID_STEPS, _BESIDE_A_BLINK):
+        pose = np.zeros(len(ARKIT_BLENDSHAPES))
+        for side in ("Left", "Right"):
+            pose[BLENDSHAPE_INDEX[name + side]] = amount
+            pose[BLENDSHAPE_INDEX["eyeBlink" + side]] = closing
+        blinks.append(pose)
+    return np.concatenate([weights, np.array(blinks)])
 
 
-def random_speech(frames: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return weights (frames, 52) of random speech with blinks, and (n, 52) of the middles of its p, b and m."""
+def random_speech(head: Head, frames: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return weights (frames, 52) of random speech, and (n, 52) of the middles of its p, b and m.
+
+    Lids blink and follow the gaze, brows move, and each of EXPRESSIONS holds a share of the time at full strength,
+    composed with the speech as the add-on does it.
+    """
     random = np.random.default_rng(seed)
     segments, start = [], 0.3
     spoken = [phone for phone in PHONES if phone != "SIL"]
-    while start < frames / _RATE + 1.0:
+    while start < frames / _RATE + 0.6:
         duration = float(random.uniform(0.04, 0.18))
         segments.append(PhoneSegment(start, start + duration, str(random.choice(spoken))))
         start += duration
-    times = np.arange(0.3, 0.3 + frames / _RATE, 1.0 / _RATE)[:frames]
+    regular = 0.3 + np.arange(frames) / _RATE
+    middles = [(s.start_seconds + s.end_seconds) / 2 for s in segments if s.phone in BILABIALS]
+    middles = np.array([time for time in middles if time < regular[-1]])
+    times = np.sort(np.concatenate([regular, middles]))
     weights = articulate(segments, times).astype(np.float64)
-    blink = np.clip(np.sin(2.0 * np.pi * 0.7 * times) * 3.0 - 1.5, 0.0, 1.0)
-    for name in ("eyeBlinkLeft", "eyeBlinkRight"):
-        weights[:, BLENDSHAPE_INDEX[name]] = np.maximum(weights[:, BLENDSHAPE_INDEX[name]], blink)
-    middles = np.array([(s.start_seconds + s.end_seconds) / 2 for s in segments if s.phone in BILABIALS])
-    closures = articulate(segments, middles).astype(np.float64) if len(middles) else np.zeros((0, weights.shape[1]))
-    return weights, closures
+    for side in ("Left", "Right"):
+        blink = np.clip(np.sin(2.0 * np.pi * 0.7 * times) * 3.0 - 1.5, 0.0, 1.0)
+        weights[:, BLENDSHAPE_INDEX["eyeBlink" + side]] = blink
+        for name, rate, phase in (("eyeLookUp", 0.31, 0.0), ("eyeLookDown", 0.31, np.pi), ("browOuterUp", 0.4, 1.0)):
+            wave = np.clip(np.sin(2.0 * np.pi * rate * times + phase), 0.0, 1.0)
+            weights[:, BLENDSHAPE_INDEX[name + side]] = wave
+    weights = _with_expressions(head, weights, times)
+    return weights[np.searchsorted(times, regular)], weights[np.searchsorted(times, middles)]
+
+
+def _with_expressions(head: Head, weights: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.float64]:
+    shown = np.floor((times - times[0]) / (times[-1] - times[0] + 1e-9) * len(EXPRESSIONS)).astype(int)
+    posed = head.vertices + head.blendshapes
+    performance = Performance(
+        frame_rate=_RATE,
+        weights=weights.astype(np.float32),
+        residual=np.zeros((len(weights), 0), np.float32),
+        lip_gaps=measure_lip_gap(posed, head.lip_contact_pairs, head.vertices).astype(np.float32),
+    )
+    controls = replace(Controls.neutral(len(weights)), expressions=np.eye(len(EXPRESSIONS), dtype=np.float32)[shown])
+    return compose_performance(performance, controls).weights.astype(np.float64)
 
 
 def closed_lips() -> NDArray[np.float64]:
@@ -89,7 +129,7 @@ def closed_lips() -> NDArray[np.float64]:
 
 def check_identity(head: Head, name: str, frames: int, seed: int) -> IdentityReport:
     """Measure one head."""
-    speech, closures = random_speech(frames, seed)
+    speech, closures = random_speech(head, frames, seed)
     collisions = measure_collisions(head, np.concatenate([single_shapes(), speech]))
     return IdentityReport(name, collisions, measure_seal_gap(head, np.concatenate([closed_lips(), closures])))
 

@@ -195,7 +195,7 @@ def test_colors_put_lips_brows_and_hair_where_they_belong(head):
     redness = colors[:, 0] / colors[:, 1]
     assert redness[inside] > 1.5 * redness[cheek]
     brow = skin_color(author_to_backend([[2.4, 9.4, 2.15]]), np.zeros((1, head.appearance_fields.shape[1])))
-    assert brow.mean() < 0.75 * colors[cheek].mean()
+    assert brow.mean() < 0.85 * colors[cheek].mean()  # a tint under the brow hairs
     assert colors[lip, 0] > colors[lip, 1]
 
 

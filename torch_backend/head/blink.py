@@ -11,9 +11,12 @@ import numpy as np
 from torch_backend.head import profile_curves as profile
 from torch_backend.head.author_space import Array, smoothstep
 
-CLOSED_LIFT = 0.12
+CLOSED_LIFT = 0.16
 """How far a lid that slid by LIFT_DEGREES stands off its open distance from the ball's centre."""
 LIFT_DEGREES = 30.0
+OPENED_LIFT = 0.06
+"""The same for a lid opened wider, so that a blink that starts there clears the ball too."""
+OPENED_LIFT_DEGREES = 8.0
 UPPER_FADE_DEGREES = 30.0
 """How far above the upper margin the skin still slides with it."""
 LOWER_FADE_DEGREES = 20.0
@@ -59,6 +62,7 @@ def move_lids(
     sink = above * closing * np.clip((top - meet) / 26.0, 0.0, 1.0) * (is_upper & near & (radius > rim + 0.3))
     distance = radius - 0.55 * sink * (radius - rim - 0.22) * np.clip((rim + 1.2 - radius) / 0.9, 0.0, 1.0)
     lift = CLOSED_LIFT * smoothstep(np.abs(slide) * (amount > 0), 0.0, LIFT_DEGREES)
+    lift = lift + OPENED_LIFT * smoothstep(np.abs(slide) * (amount < 0), 0.0, OPENED_LIFT_DEGREES)
     distance = distance + lift * (1.0 - smoothstep(radius, rim + 0.15, rim + 0.8))
     a, e = np.radians(azimuth), np.radians(elevation + slide)
     moved = np.stack([np.sin(a) * np.cos(e), np.cos(a) * np.cos(e), np.sin(e)], axis=-1) * distance[:, None]

@@ -26,7 +26,7 @@ LID_RING_SHARE = (0.0, 0.0, 0.0, 0.0, 0.1, 0.2, 0.3, 0.45, 0.7, 0.9, 1.0)
 CORNER_RELAX_CENTER = (3.0, 0.0, 6.9)
 """x and depth below the eyes of the skin that mouthClose relaxes, cm."""
 CORNER_RELAX_RADIUS = 1.5
-CORNER_RELAX_PASSES = 30
+CORNER_RELAX_PASSES = 120
 
 
 @dataclass(frozen=True)

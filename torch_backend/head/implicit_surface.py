@@ -121,25 +121,25 @@ def _eye_sockets_and_brow(points: Array, field: Array) -> Array:
 
 def _bust(points: Array) -> Array:
     """Return the field of lower neck, trapezius and shoulders: ellipses stacked along z."""
-    x, f, z = np.abs(points[..., 0]), points[..., 1], np.clip(points[..., 2], -21.0, -8.0)
+    x, f, z = np.abs(points[..., 0]), points[..., 1], np.clip(points[..., 2], -20.0, -7.0)
     front, back, width = profile.bust_front(z), profile.bust_back(z), profile.bust_half_width(z)
     slope = (profile.bust_half_width(z - 0.1) - profile.bust_half_width(z + 0.1)) / 0.2
     forward = f - 0.5 * (front + back)
     q = np.sqrt((x / width) ** 2 + (2.0 * forward / (front - back)) ** 2 + 1e-9)
     radius = np.hypot(x, forward) + 1e-6
     column = (q - 1.0) * radius / np.maximum(q, 0.05) / np.hypot(1.0, slope * x / radius)
-    return column + np.maximum(points[..., 2] + 8.0, 0.0)
+    return column + np.maximum(points[..., 2] + 7.0, 0.0)
 
 
 def _neck(points: Array) -> Array:
-    throat = capsule(points, (0, -0.9, -6), (0, -2.4, -20), (4.05, 4.5))
+    throat = capsule(points, (0, -0.9, -6), (0, -2.4, -20), (3.9, 4.4))
     nape = capsule(points, (0, -3.2, -3), (0, -4.2, -20), (3.5, 4.3))
     neck = smooth_union(throat, nape, 1.5)
-    cord = bezier_tube(points, [(4.5, -2.3, -5.0), (4.1, 0.4, -11.0), (1.0, 2.0, -17.8)], (0.6, 0.62))
+    cord = bezier_tube(points, [(4.5, -2.3, -5.0), (4.1, 0.4, -11.0), (1.0, 2.0, -17.0)], (0.6, 0.62))
     neck = smooth_union(neck, cord, 0.9)
     neck = smooth_union(neck, ellipsoid(points, (0, 2.3, -13.2), (0.9, 0.9, 1.4)), 1.3)
     chest = _bust(points)
-    collarbone = bezier_tube(points, [(0.9, 2.2, -17.9), (4.6, 2.6, -17.5), (10.6, -1.2, -17.7)], (0.5, 0.42))
+    collarbone = bezier_tube(points, [(0.9, 2.2, -17.0), (4.6, 2.6, -16.6), (10.4, -1.2, -16.7)], (0.5, 0.42))
     neck = smooth_union(neck, smooth_union(chest, collarbone, 0.8), 1.1)
     under_chin = ellipsoid(points, (0, 3.6, -9.9), (2.4, 2.6, 1.4))
     return smooth_union(neck, under_chin, 1.6)

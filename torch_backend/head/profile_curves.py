@@ -63,16 +63,16 @@ front_exponent = profile_curve(
 BACK_EXPONENT = 2.1
 
 bust_half_width = profile_curve(
-    [(-8, 4.0), (-11, 4.4), (-13, 4.8), (-14.6, 5.55), (-16, 7.1), (-17, 9.0), (-17.8, 10.3), (-18.6, 11.0), (-19.5, 11.3),
-     (-21, 11.35)]
+    [(-7, 3.9), (-10, 4.2), (-12, 4.6), (-13.5, 5.4), (-14.9, 7.0), (-15.9, 8.9), (-16.7, 10.2), (-17.5, 10.9), (-18.5, 11.2),
+     (-20, 11.25)]
 )  # fmt: skip
-bust_front = profile_curve([(-8, 2.4), (-12, 2.0), (-15, 1.7), (-17.2, 1.9), (-18.8, 2.9), (-21, 4.2)])
-bust_back = profile_curve([(-8, -6.3), (-12, -6.9), (-15, -7.8), (-17.5, -8.6), (-21, -9.4)])
+bust_front = profile_curve([(-7, 2.4), (-11, 2.0), (-14, 1.7), (-16.2, 1.9), (-17.8, 2.9), (-20, 4.2)])
+bust_back = profile_curve([(-7, -6.2), (-11, -6.8), (-14, -7.8), (-16.5, -8.6), (-20, -9.4)])
 
 
 def bust_edge(x: ArrayLike) -> Array:
     """Return z of the skin's lower edge at x: lowest in the middle, rising towards the shoulders."""
-    return -20.6 + 1.9 * np.clip(np.abs(np.asarray(x, dtype=np.float64)) / 12.0, 0.0, 1.2) ** 2
+    return -19.7 + 1.9 * np.clip(np.abs(np.asarray(x, dtype=np.float64)) / 12.0, 0.0, 1.2) ** 2
 
 
 def lid_elevations(azimuth_degrees: ArrayLike) -> tuple[Array, Array]:
