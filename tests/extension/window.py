@@ -275,6 +275,24 @@ class BlenderWindow:
                         if entry["type"] == area and candidate["type"] == region and candidate["hovered"]:
                             yield candidate["hovered"], x, y
 
+    def places(self, area: str, region: str, column: float) -> dict[str, tuple[int, int]]:
+        """The middle of every button met on the way down a region, by property or operator."""
+        rows: dict[str, list[int]] = {}
+        across = 0
+        for name, x, y in self.widgets(area, region, (column,)):
+            rows.setdefault(name.split("(")[0], []).append(y)
+            across = x
+        return {name: (across, sum(found) // len(found)) for name, found in rows.items()}
+
+    def turn_wheel(self, x: float, y: float, steps: int, held: str | None = None) -> None:
+        """Turn the mouse wheel towards the hand (down the page), or away from it where `steps` is negative."""
+        self.move(x, y)
+        held_down = ("keydown", held) if held else ()
+        self.pointer(*held_down, "click", "--repeat", abs(steps), "--delay", 80, 5 if steps > 0 else 4)
+        if held:
+            self.pointer("keyup", held)
+        time.sleep(SETTLE_SECONDS)
+
     def find(
         self, wanted: str, area: str = "VIEW_3D", region: str = "UI", columns: tuple[float, ...] = (0.6,)
     ) -> tuple[int, int]:

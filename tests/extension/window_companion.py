@@ -106,7 +106,41 @@ def describe_scene() -> dict[str, Any]:
         "digest": digest.hexdigest()[:16],
         "frame": scene.frame_current,
         "lowest": lowest_point(scene),
+        "performance": describe_performance(scene),
     }
+
+
+def describe_performance(scene: Any) -> dict[str, Any]:
+    """Controls of the head with their keys, and numbers that change when the curves of its take do."""
+    head = next((item for item in scene.objects if item.type == "MESH" and item.name.startswith("TalkHead")), None)
+    group = getattr(head, "talkhead_performance", None)
+    if head is None or group is None:
+        return {}
+    keys = {
+        curve.data_path.rsplit(".", 1)[-1]: [[point.co.x, round(point.co.y, 4)] for point in curve.keyframe_points]
+        for curve in curves_of(head)
+        if curve.data_path.startswith("talkhead_performance.")
+    }
+    frames = range(scene.frame_start, scene.frame_start + 120, 7)
+    taken = curves_of(head.data.shape_keys) if head.data.shape_keys is not None else []
+    sums = {
+        curve.data_path.split('"')[1]: round(sum(curve.evaluate(frame) for frame in frames), 5)
+        for curve in taken
+        if curve.data_path.startswith("key_blocks")
+    }
+    return {"values": plain_values(group), "keys": keys, "sums": sums}
+
+
+def curves_of(owner: Any) -> list[Any]:
+    """The F-Curves of an ID's action, in every version of actions."""
+    animation = owner.animation_data
+    action = None if animation is None else animation.action
+    if action is None:
+        return []
+    if hasattr(action, "fcurves"):
+        return list(action.fcurves)
+    bags = [bag for layer in action.layers for strip in layer.strips for bag in strip.channelbags]
+    return [curve for bag in bags if bag.slot == animation.action_slot for curve in bag.fcurves]
 
 
 def lowest_point(scene: Any) -> float | None:
