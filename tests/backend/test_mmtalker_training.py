@@ -20,7 +20,7 @@ from torch_backend.head import load_head
 from torch_backend.models.checkpoints import load_checkpoint
 from torch_backend.models.mmtalker import MMTalkerConfig
 from torch_backend.modules.surface_points import SurfacePoints
-from torch_backend.training.face_motion import FaceMotion, build_face_anchors, find_closed_frames
+from torch_backend.training.face_motion import FaceMotion, FaceVariety, build_face_anchors, find_closed_frames
 from torch_backend.training.loop import LoopConfig, batch_generator, train
 from torch_backend.training.mmtalker import (
     DEFAULT_CONFIG,
@@ -120,6 +120,8 @@ def test_anchors_hold_the_contact_ring_and_both_corners() -> None:
     left, right = head.vertices[anchors.vertices[anchors.corners]]
     assert left[0] > 0.02 > -0.02 > right[0]
     assert np.isin(anchors.vertices[anchors.lids], head.regions["lid_margin"]).all()
+    raised = np.linalg.norm(head.blendshapes[BLENDSHAPE_INDEX["browInnerUp"]], axis=1)
+    assert len(anchors.brows) > 10 and raised[anchors.vertices[anchors.brows]].mean() > 3 * raised.mean()
 
 
 def test_closed_frames_need_an_articulated_closure_and_a_small_gap() -> None:
@@ -186,9 +188,42 @@ def test_loss_of_a_known_error_by_hand(tmp_path: Path) -> None:
     assert float(terms["reconstruction"]) == pytest.approx(0.25, rel=1e-4)
     assert float(terms["probability"]) == pytest.approx(0.05 * 2.0)
     assert float(terms["lid"]) == pytest.approx(4 * 0.25, rel=1e-4)
+    assert float(terms["brow"]) == pytest.approx(4 * 0.25, rel=1e-4)
     for name in ("velocity", "eye", "gap", "width"):
         assert float(terms[name]) == pytest.approx(0, abs=1e-5)
-    assert float(terms["loss"]) == pytest.approx(1.35, rel=1e-4)
+    assert float(terms["loss"]) == pytest.approx(2.35, rel=1e-4)
+
+
+def test_losses_are_taken_on_faces_drawn_by_the_step(tmp_path: Path) -> None:
+    """The same error weighs otherwise on another face: here L_rec is the mean squared length of the carried shift."""
+    config = _config(tmp_path)
+    recipe = MMTalkerRecipe(replace(config, data=replace(config.data, identities=2)), load_head(), _examples())
+    assert recipe.faces is not None and recipe.faces.jacobians.shape == (3, load_head().num_skin_vertices, 3, 3)
+    assert (recipe.faces.jacobians[0] == np.eye(3)).all()  # the mean head is among them
+    batches = [recipe.sample_batch(step, batch_generator(0, step)) for step in range(8)]
+    assert len({float(batch.jacobians.sum()) for batch in batches}) > 1
+    batch = max(batches, key=lambda each: float((each.jacobians - torch.eye(3)).abs().max()))
+    shift = torch.tensor([0.0, 0.5, 0.0])
+
+    class _Shifted(torch.nn.Module):
+        def forward(self, features: torch.Tensor, points: SurfacePoints, faces: torch.Tensor) -> Any:
+            from torch_backend.models.mmtalker import TrainingOutput
+
+            return TrainingOutput(batch.targets + shift, torch.ones(len(faces)), torch.tensor(0.0))
+
+    squared = (batch.jacobians @ shift).square().sum(1).numpy()
+    expected = np.average(squared, weights=batch.point_weights.numpy())
+    assert float(recipe.compute_loss(_Shifted(), batch)["reconstruction"]) == pytest.approx(expected, rel=1e-4)
+    assert expected != pytest.approx(0.25, rel=1e-4)
+
+
+def test_jacobians_between_vertices_are_interpolated() -> None:
+    head = load_head()
+    faces = FaceVariety(head, 1)
+    triangle, shares = head.skin_triangles[100].astype(np.int64), np.array([0.2, 0.3, 0.5])
+    drawn = [faces.draw(SurfacePoints(triangle[None], shares[None]), np.random.default_rng(seed)) for seed in range(8)]
+    expected = np.einsum("c,cij->ij", shares, faces.jacobians[1, triangle])
+    assert any(np.allclose(each[0], expected, atol=1e-6) for each in drawn)
 
 
 def test_batch_moves_between_devices() -> None:

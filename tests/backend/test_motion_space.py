@@ -145,14 +145,14 @@ def test_the_metric_is_the_training_loss_of_positions() -> None:
     head, config = load_head(), _config(Path())
     graph, anchors = build_template_graph(head), build_face_anchors(head)
     metric = build_fit_metric(graph, anchors, head.regions["lips"], config)
-    assert metric.weights.sum() == pytest.approx(config.loss.reconstruction * (1 + config.loss.lid))
+    assert metric.weights.sum() == pytest.approx(config.loss.reconstruction * (1 + config.loss.lid + config.loss.brow))
     assert (metric.vertices[metric.pairs] == head.lip_contact_pairs).all()
     assert (metric.vertices[metric.corners] == anchors.vertices[anchors.corners]).all()
     assert len(anchors.vertices) < len(metric.vertices) < 1_700
     weights = np.zeros(head.num_skin_vertices)
     weights[metric.vertices] = metric.weights
     of_anchors = weights[anchors.vertices].sum() / metric.weights.sum()
-    assert of_anchors > 0.5  # 80 anchors, lips among them counting double, against 64 drawn points; and the lids again
+    assert of_anchors > 0.5  # 80 anchors, lips among them counting double, against 64 drawn points; lids and brows again
 
 
 # --- in a model

@@ -9,6 +9,7 @@ Layout: vertices or points first, frames second, channels last, so that the spar
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -263,15 +264,22 @@ class MMTalker(nn.Module):
 class PointDecoder:
     """Displacements of points, projected on the model's motion space where it has one and is to use it."""
 
-    def __init__(self, model: MMTalker, points: SurfacePoints, project: bool = True) -> None:
+    def __init__(
+        self,
+        model: MMTalker,
+        points: SurfacePoints,
+        project: bool = True,
+        change: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> None:
         """Prepare the points.
 
         Args:
             model: the network.
             points: M points of the surface.
             project: False leaves the projection out even where the model has a motion space.
+            change: takes the weights (T, K) of the motion space's shapes and returns others.
         """
-        self._model = model
+        self._model, self._change = model, change
         self._space = model.motion_space if project and model.config.project_motion else None
         self._query = PointQuery(model, points if self._space is None else self._space.fit_points())
         self._shapes = None if self._space is None else self._space.shapes_at(points).flatten(1)  # (K, 3M)
@@ -289,5 +297,7 @@ class PointDecoder:
             return offsets.transpose(0, 1), offsets.new_zeros(stop - start, 0)
         with torch.autocast(offsets.device.type, enabled=False):  # weights of a whole face deserve all digits
             weights = self._space.compute_weights(offsets)
+            if self._change is not None:
+                weights = self._change(weights)
             moved = weights @ self._shapes
         return moved.reshape(stop - start, -1, 3), weights

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from blender_talkhead.facial.blendshapes import BLENDSHAPE_INDEX
+from blender_talkhead.facial.identities import random_identity
 from torch_backend.head import Head
+from torch_backend.head.identity import identity_jacobians
 from torch_backend.modules.surface_points import SurfacePoints
 
 CENTIMETRES_PER_METRE = 100.0
@@ -15,6 +17,8 @@ CLOSED_GAP_CM = 0.06
 """A frame is closed when a bilabial is articulated and the lips are nearer than this on average."""
 ARTICULATED_CLOSURE = 0.02
 """mouthClose above this: the mouth is shut by a phone and not at rest."""
+FIRST_IDENTITY_SEED = 1_000_000
+NUM_BROW_POINTS = 32
 LID_MARGIN_STEP = 4
 """Every so many vertices of the lid margins are among the anchor points."""
 
@@ -31,22 +35,35 @@ class FaceAnchors:
     """(2,) positions of the left and right corner of the mouth."""
     lids: np.ndarray
     """(J,) positions of the lid margin points."""
+    brows: np.ndarray
+    """(B,) positions of points that the brows' curves move most."""
 
 
 def build_face_anchors(head: Head) -> FaceAnchors:
-    """The contact ring of the lips, the corners of the mouth and some of the lid margins."""
+    """The contact ring of the lips, the corners of the mouth, some points of the lid margins and of the brows."""
     lids = np.asarray(head.regions["lid_margin"])[::LID_MARGIN_STEP]
+    brows = _find_brows(head)
+    brows = brows[np.linspace(0, len(brows) - 1, min(NUM_BROW_POINTS, len(brows))).round().astype(np.int64)]
     corners = np.array([mouth_corner(head, "left"), mouth_corner(head, "right")])
-    vertices = np.unique(np.concatenate([head.lip_contact_pairs.ravel(), corners, lids])).astype(np.int64)
+    vertices = np.unique(np.concatenate([head.lip_contact_pairs.ravel(), corners, lids, brows])).astype(np.int64)
     position = {int(vertex): index for index, vertex in enumerate(vertices)}
     locate = np.vectorize(position.__getitem__, otypes=[np.int64])
-    return FaceAnchors(vertices, locate(head.lip_contact_pairs), locate(corners), locate(lids))
+    return FaceAnchors(vertices, locate(head.lip_contact_pairs), locate(corners), locate(lids), locate(brows))
 
 
 def mouth_corner(head: Head, side: str) -> int:
     """The vertex of a mouth corner ("left", "right") that lies furthest forward, where both lips end."""
     region = np.asarray(head.regions[f"mouth_corner_{side}"])
     return int(region[np.argmax(head.vertices[region, 2])])
+
+
+def _find_brows(head: Head) -> np.ndarray:
+    """Vertices of the upper face that raising the brows moves by a third of the most or further."""
+    upper = np.asarray(head.regions["upper_face"])
+    columns = [BLENDSHAPE_INDEX[name] for name in ("browInnerUp", "browOuterUpLeft", "browOuterUpRight")]
+    moved = np.linalg.norm(head.blendshapes[columns][:, upper], axis=2).max(axis=0)
+    found: np.ndarray = upper[moved > moved.max() / 3.0]
+    return found
 
 
 class FaceMotion:
@@ -72,6 +89,26 @@ class FaceMotion:
         basis = np.einsum("mc,mckd->kmd", points.barycentric.astype(np.float32), corners)
         weights = np.ascontiguousarray(curves[:, self.used], dtype=np.float32)
         return (weights @ basis.reshape(len(self.used), -1)).reshape(len(curves), len(points), 3)
+
+
+class FaceVariety:
+    """Random identities of the head, to take losses on; the first is the mean head itself."""
+
+    def __init__(self, head: Head, count: int) -> None:
+        """Draw `count` identities, with seeds that no one is likely to ask for."""
+        skin = replace(head, vertices=head.vertices[: head.num_skin_vertices])
+        mean = np.broadcast_to(np.eye(3, dtype=np.float32), (head.num_skin_vertices, 3, 3))
+        drawn = [identity_jacobians(skin, random_identity(FIRST_IDENTITY_SEED + index)) for index in range(count)]
+        self.jacobians = np.stack([mean, *drawn])
+        """(count + 1, V, 3, 3) float32 at the skin vertices."""
+
+    def draw(self, points: SurfacePoints, generator: np.random.Generator) -> np.ndarray:
+        """Jacobians (M, 3, 3) float32 of one of the faces at points of the surface."""
+        chosen = self.jacobians[int(generator.integers(len(self.jacobians)))]
+        drawn: np.ndarray = np.einsum(
+            "mc,mcij->mij", points.barycentric.astype(np.float32), chosen[points.triangle_vertices]
+        )
+        return drawn
 
 
 def find_closed_frames(curves: np.ndarray, gaps: np.ndarray) -> np.ndarray:

@@ -2,8 +2,11 @@
 
 Loss, in square centimetres: L_rec + 10 L_vel + 0.01 L_eye as in the paper; for the lips, because the paper's loss
 leaves 1.7 mm between them at p, b and m, the vector between the lips at their contact points (frames with a closure
-count more), the distance between the corners of the mouth, and a higher weight of lip vertices; and for the lids, which
-move seldom and are few points, L_rec and L_vel once more on their edges.
+count more), the distance between the corners of the mouth, and a higher weight of lip vertices; and for lids
+and brows, which move seldom and are few points, L_rec and L_vel once more on them.
+
+Every step takes these losses on another face: an identity drawn at random carries prediction and truth over by its
+Jacobian, as inference does, so that the network weighs its errors as they look on many heads and not on the mean one.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from torch_backend.models.builders import build_mmtalker, build_template_graph
 from torch_backend.models.mmtalker import FRAME_RATE, KIND, MMTalker
 from torch_backend.modules.motion_space import MotionSpace
 from torch_backend.modules.surface_points import SurfacePoints
-from torch_backend.training.face_motion import FaceMotion, build_face_anchors, find_closed_frames
+from torch_backend.training.face_motion import FaceMotion, FaceVariety, build_face_anchors, find_closed_frames
 from torch_backend.training.loop import train
 from torch_backend.training.mmtalker_config import DataConfig, MMTalkerTrainingConfig
 from torch_backend.training.mmtalker_evaluation import evaluate_mmtalker
@@ -71,11 +74,14 @@ class MMTalkerBatch:
     points: SurfacePoints
     drawn_faces: torch.Tensor
     """(R,) triangles of the drawn points."""
+    jacobians: torch.Tensor | None = None
+    """(M, 3, 3) from displacements of the mean head to those of the face that the losses are taken on."""
 
     def to(self, device: torch.device, **_: Any) -> MMTalkerBatch:
         """The batch on a device."""
-        names = ("features", "targets", "frame_weights", "point_weights", "drawn_faces")
-        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+        names = ("features", "targets", "frame_weights", "point_weights", "drawn_faces", "jacobians")
+        tensors = {name: getattr(self, name) for name in names}
+        return replace(self, **{name: value.to(device) for name, value in tensors.items() if value is not None})
 
 
 class MMTalkerRecipe:
@@ -98,6 +104,7 @@ class MMTalkerRecipe:
         self.graph = build_template_graph(head)
         self.motion = FaceMotion(head)
         self.anchors = build_face_anchors(head)
+        self.faces = FaceVariety(head, config.data.identities) if config.data.identities else None
         self.train_examples, held_out = examples.split(config.data.held_out_voices)
         self.held_out = _spread([example for example in held_out if example.copy == 0], config.data.evaluated_examples)
         self._noise = _noise_levels(examples, config.data)
@@ -105,6 +112,7 @@ class MMTalkerRecipe:
         self._pairs = torch.from_numpy(self.anchors.pairs)
         self._corners = torch.from_numpy(self.anchors.corners)
         self._lids = torch.from_numpy(self.anchors.lids)
+        self._brows = torch.from_numpy(self.anchors.brows)
         is_lip = np.zeros(head.num_skin_vertices, dtype=bool)
         is_lip[head.regions["lips"]] = True
         self._anchor_weights = np.where(is_lip[self.anchors.vertices], config.loss.lip_factor, 1.0)
@@ -151,6 +159,7 @@ class MMTalkerRecipe:
             point_weights=torch.from_numpy(point_weights.astype(np.float32)),
             points=points,
             drawn_faces=torch.from_numpy(drawn_faces),
+            jacobians=None if self.faces is None else torch.from_numpy(self.faces.draw(points, generator)),
         )
 
     def draw_points(self, generator: np.random.Generator) -> tuple[np.ndarray, SurfacePoints]:
@@ -172,23 +181,27 @@ class MMTalkerRecipe:
         weights = self.config.loss
         output = model(batch.features, batch.points, batch.drawn_faces)
         predicted, true = output.offsets, batch.targets
+        if batch.jacobians is not None:
+            predicted, true = (torch.einsum("mij,tmj->tmi", batch.jacobians, motion) for motion in (predicted, true))
         num_anchors = len(self.anchors.vertices)
         importance = torch.cat([torch.ones_like(batch.point_weights[:num_anchors]), output.importance])
         point_weights = batch.point_weights * importance
         gap = lip_gap_loss(predicted, true, self._pairs)
         lids = self._lids.to(predicted.device)
         position_error, velocity_error = reconstruction_loss(predicted, true), velocity_loss(predicted, true)
+
+        def both(chosen: torch.Tensor) -> torch.Tensor:
+            position, velocity = position_error[:, chosen].mean(), velocity_error[:, chosen].mean()
+            return weights.reconstruction * position + weights.velocity * velocity
+
         terms = {
             "reconstruction": weights.reconstruction * weighted_mean(position_error, point_weights),
             "velocity": weights.velocity * weighted_mean(velocity_error, point_weights),
             "eye": weights.eye * eye_motion_loss(predicted[:, lids], true[:, lids]).mean(),
             "gap": weights.gap * (gap * batch.frame_weights).mean(),
             "width": weights.width * lip_width_loss(predicted, true, self._corners).mean(),
-            "lid": weights.lid
-            * (
-                weights.reconstruction * position_error[:, lids].mean()
-                + weights.velocity * velocity_error[:, lids].mean()
-            ),
+            "lid": weights.lid * both(lids),
+            "brow": weights.brow * both(self._brows.to(predicted.device)),
             "probability": weights.probability * output.divergence,
         }
         return {"loss": torch.stack(list(terms.values())).sum(), **terms}

@@ -24,6 +24,8 @@ class LossConfig:
     """Of the distance between the corners of the mouth."""
     lid: float = 4.0
     """Of L_rec + 10 L_vel (lambda_1 and lambda_2) once more, over the edges of the lids alone."""
+    brow: float = 4.0
+    """Of the same over points of forehead and brows."""
     probability: float = 0.05
     """Of the divergence of the sampling probabilities from their start."""
     lip_factor: float = 2.0

@@ -90,6 +90,7 @@ def build_fit_metric(
     weights[anchors.vertices] += factors[anchors.vertices]
     weights *= loss.reconstruction / weights.sum()
     weights[anchors.vertices[anchors.lids]] += loss.lid * loss.reconstruction / len(anchors.lids)
+    weights[anchors.vertices[anchors.brows]] += loss.brow * loss.reconstruction / len(anchors.brows)
     vertices = np.flatnonzero(weights)
     positions = np.searchsorted(vertices, anchors.vertices)
     return FitMetric(
