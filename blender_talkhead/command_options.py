@@ -202,7 +202,7 @@ def _add_animate_options(parser: argparse.ArgumentParser) -> None:
         "--vertices",
         type=_vertices,
         metavar="M|native",
-        help=f"MMTalker: vertices of the skin, {MIN_VERTICES} to {MAX_VERTICES}, or native: the head's own quads "
+        help=f"MMTalker: vertices of the skin, {MIN_VERTICES} to {MAX_VERTICES}, or native: the head's own mesh "
         "(default: as the target has them, else native)",
     )
     add(

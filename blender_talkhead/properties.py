@@ -55,9 +55,9 @@ BAKES = (
      "FILE_CACHE", 2),
 )  # fmt: skip
 DETAILS = (
-    ("ARTIST", "Artist Mesh", "The head's own mesh of quads, with loops around eyes and mouth, for editing by hand",
+    ("ARTIST", "Artist Mesh", "The head's own mesh, with loops of quads around eyes, mouth and ears, for editing by hand",
      "MESH_GRID", 0),
-    ("SAMPLED", "Resampled", "Triangles in any number, denser where the face moves", "MESH_ICOSPHERE", 1),
+    ("SAMPLED", "Resampled", "Triangles, as many as wanted, denser where the face moves", "MESH_ICOSPHERE", 1),
 )  # fmt: skip
 IDENTITIES = (
     *((name, preset.label, preset.description, index)
@@ -168,7 +168,7 @@ class TalkHeadSettings(PropertyGroup):
         update=_use_identity_seed,
     )
     auto_update: BoolProperty(
-        name="Update While Shaping",
+        name="Live Update",
         description="Give the head in the viewport its new shape as soon as a slider moves",
         default=True,
     )

@@ -25,7 +25,7 @@ from torch_backend.unfinished import unfinished_folder
 
 if TYPE_CHECKING:
     from torch_backend.head.identity import IdentityShape
-    from torch_backend.inference.mmtalker import MMTalkerPlan, MMTalkerPredictor
+    from torch_backend.inference.mmtalker import MMTalkerPlan
     from torch_backend.inference.skin_mesh import SkinMesh
 
 METHOD = "character"
@@ -114,13 +114,20 @@ def _skin_mesh(job: CharacterJob | ReshapeJob, models: ModelCache) -> SkinMesh:
 
     if job.vertices is None:
         return build_skin_mesh(load_head(), None, 0, None)
-    from torch_backend.inference.mmtalker import MMTalkerPredictor
+    return models.get((*_model_key(job), job.vertices, job.seed), lambda: _sample_skin(job))
 
-    def load() -> MMTalkerPredictor:
-        return MMTalkerPredictor.load(job.weights, device="cpu")
 
-    predictor: MMTalkerPredictor = models.get(_predictor_key(job), load)
-    return predictor.skin_mesh(job.vertices, job.seed)
+def _sample_skin(job: CharacterJob | ReshapeJob) -> SkinMesh:
+    """Points where the weights put them; the speech encoder is not needed for that."""
+    from torch_backend.head import load_head
+    from torch_backend.inference.mmtalker import DEFAULT_WEIGHTS, validate_head
+    from torch_backend.inference.skin_mesh import build_skin_mesh
+    from torch_backend.models.builders import load_mmtalker
+
+    head = load_head()
+    model, _ = load_mmtalker(job.weights or DEFAULT_WEIGHTS)
+    validate_head(model, head)
+    return build_skin_mesh(head, job.vertices, job.seed, model.face_probabilities())
 
 
 def _shape(parameters: dict[str, float]) -> IdentityShape:
@@ -141,7 +148,7 @@ def _pivots(shape: IdentityShape) -> Pivots:
     return {"head": (0.0, 0.0, 0.0), "eye_left": left, "eye_right": right}  # type: ignore[dict-item]
 
 
-def _predictor_key(job: CharacterJob | ReshapeJob) -> tuple[object, ...]:
+def _model_key(job: CharacterJob | ReshapeJob) -> tuple[object, ...]:
     from torch_backend.model_cache import model_key
 
     return ("character", *model_key(AnimateJob(Path(), Path(), weights=job.weights), "cpu"))

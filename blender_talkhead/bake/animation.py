@@ -70,7 +70,7 @@ class AnimationSettings:
     """Name of the object to animate; None makes a new head."""
     method: str = "mmtalker"
     vertices: int | None = None
-    """Vertices of the skin; OWN_MESH is the head's own mesh of quads; None is as the target has them, else OWN_MESH."""
+    """Vertices of the skin; OWN_MESH is the head's own mesh; None is as the target has them, else OWN_MESH."""
     identity: str | None = None
     """Of the built-in head, as `facial.identities` reads it; None is that of the target, else the mean head."""
     seed: int | None = None

@@ -77,7 +77,7 @@ def _draw_random(layout: Any, owner: Any) -> None:
     character = owner.talkhead_character
     row = layout.row(align=True)
     row.use_property_split = False
-    row.prop(character, "seed")
+    row.prop(character, "seed", text="Random")
     row.prop(character, "amount", slider=True)
     row.operator("talkhead.random_character", text="", icon="FILE_REFRESH")
 
@@ -101,9 +101,10 @@ def _draw_buttons(layout: Any, context: Any, head: Any | None, reason: str) -> N
     layout.separator(factor=0.5)
     if head is not None:
         row = layout.row(align=True)
+        row.use_property_split = False
         row.prop(settings, "auto_update")
         if not settings.auto_update:
-            row.operator("talkhead.update_character", text="Update Head", icon="FILE_REFRESH")
+            row.operator("talkhead.update_character", text="Update Now", icon="FILE_REFRESH")
     row = layout.row()
     row.scale_y = 1.4
     row.operator(

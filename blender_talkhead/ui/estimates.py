@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PARTS_VERTICES = 3_018
-"""Vertices of eyes, teeth, gums and tongue, beside the skin."""
-OWN_MESH_VERTICES = 5_012
-"""Vertices of the skin in the head's own mesh of quads."""
+PARTS_VERTICES = 4_282
+"""Vertices of eyes, teeth, gums, tongue, brows and lashes, beside the skin."""
+OWN_MESH_VERTICES = 5_014
+"""Vertices of the skin in the head's own mesh."""
 _START_SECONDS = 2.5
 _HEAD_SECONDS_PER_VERTEX = 1.6e-4
 _SECONDS_PER_SECOND = 0.042

@@ -28,6 +28,7 @@ from blender_talkhead.operators.request import read_settings, vertices_for
 from blender_talkhead.preferences import PreferenceValues, read_preferences
 from blender_talkhead.scene.mesh import read_evaluated_positions
 from blender_talkhead.session import session
+from blender_talkhead.ui.estimates import OWN_MESH_VERTICES, PARTS_VERTICES
 from blender_talkhead.ui.reasons import why_not_animate
 from blender_talkhead.ui.takes import list_takes
 from tests.in_blender.file_state import file_state
@@ -296,9 +297,9 @@ def settings_are_read(folder: Path) -> None:
         chosen.target_kind, chosen.target = "OBJECT", head
         of_target = read_settings(scene, values)
         assert (of_target.target, of_target.vertices, of_target.identity) == (head.name, 1234, None)
-        for count, asked in ((4518, 1500), (8018, 5000), (8004, None), (100, None), (100_000, None)):
+        for skin, asked in ((1500, 1500), (5000, 5000), (OWN_MESH_VERTICES, None), (100, None), (100_000, None)):
             mesh = bpy.data.meshes.new("own")
-            mesh.vertices.add(count)
+            mesh.vertices.add(skin + PARTS_VERTICES)
             assert vertices_for(bpy.data.objects.new("own", mesh), 1234) == asked
         assert read_preferences() == PreferenceValues()  # no entry in Blender's preferences
 

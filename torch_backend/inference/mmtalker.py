@@ -103,7 +103,7 @@ class MMTalkerPredictor:
         self._anchors = anchor_points(self.head)
         self._meshes: dict[tuple[int | None, int], SkinMesh] = {}
         _validate_encoder(model, encoder)
-        _validate_head(model, self.head)
+        validate_head(model, self.head)
         space = model.motion_space if self.project_motion else None
         self._seal = None if space is None else LipSeal(self.head, space)
 
@@ -404,7 +404,12 @@ def _validate_encoder(model: MMTalker, encoder: SpeechEncoder) -> None:
         )
 
 
-def _validate_head(model: MMTalker, head: Head) -> None:
+def validate_head(model: MMTalker, head: Head) -> None:
+    """Check that a model was trained on a head.
+
+    Raises:
+        BackendError: it was trained on another one.
+    """
     triangles = model.template_triangles.cpu().numpy()  # type: ignore[operator]
     vertices = model.template_vertices.cpu().numpy()  # type: ignore[operator]
     same = triangles.shape == head.skin_triangles.shape and bool((triangles == head.skin_triangles).all())
