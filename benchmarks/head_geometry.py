@@ -35,6 +35,8 @@ LIP_OVERLAP_LIMIT_MM = 0.3
 SEAL_GAP_LIMIT_MM = 0.2
 _RATE = 60.0
 _JAW_OPENINGS = (0.1, 0.25, 0.5, 0.75, 1.0)
+_CLOSURE_SHARE = 0.15
+"""How many of the phones are a p, b or m at least, so that every seed has some."""
 _LID_STEPS = (0.25, 0.5, 0.75)
 _BESIDE_A_BLINK = (("eyeBlink", 0.0), ("eyeWide", 0.5), ("eyeLookUp", 1.0), ("eyeLookDown", 1.0), ("eyeSquint", 1.0),
                    ("cheekSquint", 1.0))  # fmt: skip
@@ -89,7 +91,8 @@ def random_speech(head: Head, frames: int, seed: int) -> tuple[NDArray[np.float6
     spoken = [phone for phone in PHONES if phone != "SIL"]
     while start < frames / _RATE + 0.6:
         duration = float(random.uniform(0.04, 0.18))
-        segments.append(PhoneSegment(start, start + duration, str(random.choice(spoken))))
+        phone = random.choice(sorted(BILABIALS) if random.random() < _CLOSURE_SHARE else spoken)
+        segments.append(PhoneSegment(start, start + duration, str(phone)))
         start += duration
     regular = 0.3 + np.arange(frames) / _RATE
     middles = [(s.start_seconds + s.end_seconds) / 2 for s in segments if s.phone in BILABIALS]

@@ -48,3 +48,5 @@ LID_SHAPING = _columns("eyeSquint", "eyeWide", "cheekSquint")
 ROUNDING = _columns("mouthPucker", "mouthFunnel")
 SPREADING = _columns("mouthSmile", "mouthDimple", "mouthStretch", "mouthFrown")
 """Columns that pull the corners of the mouth: they give way to rounded lips."""
+PRESSING = _columns("mouthPress")
+"""Columns that press shut lips together."""

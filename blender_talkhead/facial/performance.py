@@ -22,6 +22,7 @@ from .expressions import (
     LID_SHAPING,
     LOOK,
     MOUTH,
+    PRESSING,
     ROUNDING,
     SPREADING,
     UPPER_FACE,
@@ -40,6 +41,8 @@ CLOSED_MM = (0.4, 2.0)
 """Mean gaps of the lips up to which they count as shut, and from which they do not at all."""
 SPEAKING_MM = (1.0, 2.5)
 """A shut mouth is one of speech when the lips part by this much close by in time; else it rests."""
+PRESSED = (0.08, 0.25)
+"""Weights of a lip press from which shut lips begin to be, and surely are, those of speech."""
 NEAR_SECONDS = 0.35
 EXPRESSION_GAP_MM = 0.1
 """Gap that an expression may leave between lips that speech shuts."""
@@ -158,13 +161,16 @@ def measure_gaps(performance: Performance, weights: FloatArray, residual: FloatA
 def find_closures(performance: Performance) -> FloatArray:
     """Return (T,) how far each frame is one of lips that speech shuts, 0..1.
 
-    The lips touch or nearly so, and part soon after or did so shortly before: a mouth at rest may be opened.
+    The lips touch or nearly so, and part soon after or did so shortly before, or are pressed together as for p b m: a
+    mouth at rest may be opened.
     """
     opening = np.maximum(measure_gaps(performance, performance.weights, performance.residual), 0.0).mean(axis=1)
     reach = max(1, round(NEAR_SECONDS * performance.frame_rate))
     padded = np.pad(opening, reach, mode="edge")
     near = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1).max(axis=1)
-    shut: FloatArray = ((1.0 - _smoothstep(opening, *CLOSED_MM)) * _smoothstep(near, *SPEAKING_MM)).astype(np.float32)
+    pressed = performance.weights[:, PRESSING].max(axis=1)
+    spoken = np.maximum(_smoothstep(near, *SPEAKING_MM), _smoothstep(pressed, *PRESSED))
+    shut: FloatArray = ((1.0 - _smoothstep(opening, *CLOSED_MM)) * spoken).astype(np.float32)
     return shut
 
 

@@ -105,19 +105,47 @@ def count_teeth_through_lips(head: Head, positions: Points) -> NDArray[np.int64]
 
 def _count_crossings(origin: Points, ends: Points, corners: Points) -> NDArray[np.int64]:
     """Return how many triangles (F, 3, 3) each segment from origin (3,) to ends (N, 3) crosses (Moeller, Trumbore)."""
+    rows, columns = np.nonzero(_may_cross(ends - origin, corners - origin))
     first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     from_corner = origin - corners[:, 0]
     normal = np.cross(first, second)
+    height = np.einsum("fi,fi->f", from_corner, normal)
     across = np.cross(from_corner, first)
-    direction = ends - origin  # (N, 3)
-    determinant = -(direction @ normal.T)
+    around = np.cross(second, from_corner)
+    direction = (ends - origin)[rows]  # (pairs, 3)
+    determinant = -np.einsum("pi,pi->p", direction, normal[columns])
     safe = np.where(np.abs(determinant) > 1e-18, determinant, np.inf)
-    along = np.einsum("fi,fi->f", from_corner, normal) / safe
-    u = np.einsum("nfi,fi->nf", np.cross(direction[:, None], second[None]), from_corner) / safe
-    v = (direction @ across.T) / safe
+    along = height[columns] / safe
+    u = np.einsum("pi,pi->p", direction, around[columns]) / safe
+    v = np.einsum("pi,pi->p", direction, across[columns]) / safe
     hits = (u >= 0) & (v >= 0) & (u + v <= 1) & (along > 0) & (along < 1)
-    counts: NDArray[np.int64] = hits.sum(axis=1)
-    return counts
+    return np.bincount(rows[hits], minlength=len(ends)).astype(np.int64)
+
+
+def _may_cross(ends: Points, corners: Points) -> NDArray[np.bool_]:
+    """Return (N, F) whether segments from 0 to ends (N, 3) can cross triangles (F, 3, 3): their pictures seen from 0.
+
+    In perspective along the ends' mean direction a triangle stays a triangle, so its picture's box is exact; what is
+    not wholly in front of the eye is never ruled out by it.
+    """
+    forward = ends.mean(axis=0) / max(float(np.linalg.norm(ends.mean(axis=0))), 1e-12)
+    right = np.cross(forward, np.eye(3)[np.argmin(np.abs(forward))])
+    right /= np.linalg.norm(right)
+    axes = np.stack([right, np.cross(forward, right), forward])
+    seen_ends, seen = ends @ axes.T, corners @ axes.T
+    in_front, wholly = seen_ends[:, 2] > 1e-9, (seen[..., 2] > 1e-9).all(axis=1)
+    end_picture = seen_ends[:, :2] / np.where(in_front, seen_ends[:, 2], 1.0)[:, None]
+    picture = seen[..., :2] / np.where(wholly, 1.0, np.inf)[:, None, None] / np.maximum(seen[..., 2:], 1e-9)
+    low = np.where(wholly[:, None], picture.min(axis=1), -np.inf) - 1e-9
+    high = np.where(wholly[:, None], picture.max(axis=1), np.inf) + 1e-9
+    possible = np.ones((len(ends), len(corners)), dtype=bool)
+    for axis in range(2):
+        at = end_picture[:, axis, None]
+        possible &= (at >= low[:, axis]) & (at <= high[:, axis])
+    possible[~in_front] = True
+    behind = (seen[..., 2] <= 0.0).all(axis=1)
+    possible[np.ix_(in_front, behind)] = False
+    return possible
 
 
 def measure_collisions(head: Head, weights: Points, batch: int = 32) -> FaceCollisions:
