@@ -140,6 +140,13 @@ def make_rotations(num_frames: int, frame_rate: float = 30.0) -> tuple[np.ndarra
     return head.astype(np.float32), np.stack([eye, eye], axis=1).astype(np.float32)
 
 
+def make_hair(template: ClipTemplate) -> np.ndarray:
+    """(5, 3, 3) metres: strands that stand out of the upper edge of the skin."""
+    skin = template.template_vertices[slice(*template.parts["skin"])]
+    roots = skin[np.argsort(skin[:, 1])[-5:]]
+    return (roots[:, None] + np.array([[0, 0, 0], [0, 0.01, 0], [0, 0.02, 0.005]])).astype(np.float32)
+
+
 def make_performance(template: ClipTemplate) -> ClipPerformance:
     """The performance of a made-up clip, without blinks to choose from."""
     pivots = {"head": (0.0, -0.02, -0.02), "eye_left": (0.03, 0.04, 0.03), "eye_right": (-0.03, 0.04, 0.03)}
@@ -157,9 +164,12 @@ def write_synthetic_clip(
 ) -> Path:
     """Write a motion clip folder; `info` overrides fields of its `ResultInfo`.
 
-    With `performed` it holds curves, rotations and blendshapes, and its motion is that of the curves and a little more.
+    With `performed` it holds curves, rotations, blendshapes and hair, and its motion is that of the curves and a little
+    more.
     """
     template = make_template(columns)
+    if performed:
+        template = ClipTemplate(**{**template.__dict__, "hair": make_hair(template)})
     if texture is not None:
         template = ClipTemplate(**{**template.__dict__, "skin_texture_png": texture})
     fields: dict[str, object] = {

@@ -209,9 +209,8 @@ def install_take(built: BuiltTake, clip: MotionClip, settings: BakeSettings, sce
         head.matrix_world = Matrix.Translation(scene.cursor.location)
         link_head(scene.collection, head)
     else:
-        head = target
+        head, is_new_mesh = target, takes_new_topology(target, clip)
         _keep_old_take(head)
-        is_new_mesh = len(head.data.vertices) != len(built.carrier.data.vertices)
         _take_over_mesh(head, built.carrier, clip.regions)
         if is_new_mesh and clip.hair is not None:
             update_hair(head, clip.hair)

@@ -1,11 +1,12 @@
 """The built-in head's hair: an object of curves that hangs on three vertices of the scalp.
 
-Hung on vertices, it follows whatever moves the head's mesh, be it bones, shape keys or a mesh cache, and stays when these
-are switched off. Hide the object to have the head without hair.
+Hung on vertices, it follows whatever moves the head's mesh, be it bones, shape keys or a mesh cache, and stays when
+these are switched off. Hide the object to have the head without hair.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import bpy
@@ -69,13 +70,31 @@ def update_hair(head: Any, points: NDArray[np.float32]) -> None:
     attach_hair(head, hair)
 
 
+def hair_restorer(head: Any) -> Callable[[], None]:
+    """Return a function that puts the hair of a head back as it is now, where `update_hair` has changed it."""
+    hair = find_hair(head)
+    if hair is None:
+        return lambda: None
+    uid, corners, inverse = hair.session_uid, tuple(hair.parent_vertices), hair.matrix_parent_inverse.copy()
+    points = np.empty(3 * len(hair.data.points), np.float32)
+    hair.data.position_data.foreach_get("vector", points)
+
+    def restore() -> None:
+        (found,) = (item for item in bpy.data.objects if item.session_uid == uid)
+        found.parent_vertices, found.matrix_parent_inverse = corners, inverse
+        found.data.position_data.foreach_set("vector", points)
+        found.data.update_tag()
+
+    return restore
+
+
 def find_hair(head: Any) -> Any | None:
     """Return the hair object of a head; None without one."""
     return next((child for child in head.children if child.type == "CURVES" and HAIR_PROPERTY in child), None)
 
 
 def hair_blocks(head: Any) -> list[Any]:
-    """Return the data-blocks of a head's hair that go with it: object, and curves and material that nobody else uses."""
+    """Return the data-blocks of a head's hair: the object, and curves and material that nobody else uses."""
     hair = find_hair(head)
     if hair is None:
         return []
@@ -84,7 +103,7 @@ def hair_blocks(head: Any) -> list[Any]:
 
 
 def scalp_triangle(rest: NDArray[np.floating]) -> tuple[int, int, int]:
-    """Return three vertices of the scalp, wide apart: left, right and back of the crown (object space, Blender's axes)."""
+    """Return three vertices (Blender's axes) of the scalp, wide apart: left, right and back of the crown."""
     low, high = rest.min(axis=0), rest.max(axis=0)
     top = float(high[2])
     size = float(np.ptp(rest[rest[:, 2] > top - 0.4 * (top - low[2]), 1]))

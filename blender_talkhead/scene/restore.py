@@ -12,6 +12,7 @@ from .. import compat
 from ..bake.mesh_cache import MODIFIER_NAME, attach_cache, detach_cache
 from .actions import assign_action
 from .created import find_blocks, known_blocks
+from .hair import hair_restorer
 from .mesh import REPLACED_PROPERTY
 from .rig import detach_rig, find_rig
 from .timeline import STRIP_PROPERTY, remove_strips
@@ -78,6 +79,7 @@ def _target_restorer(target: Any | None) -> Callable[[], None]:
     rig = find_rig(target)
     rig_uids = None if rig is None else (rig.session_uid, rig.data.session_uid, _action_uid(rig), rig.data.name)
     stored_cache = None if cache is None else (cache.filepath, int(cache.frame_start))
+    restore_hair = hair_restorer(target)
 
     def restore() -> None:
         head, mesh = _block("objects", object_uid), _block("meshes", mesh_uid)
@@ -101,6 +103,7 @@ def _target_restorer(target: Any | None) -> Callable[[], None]:
             detach_cache(head)
         else:
             attach_cache(head, *stored_cache)
+        restore_hair()
 
     return restore
 

@@ -63,7 +63,16 @@ def _object_state(item: Any) -> dict[str, Any]:
         "materials": [(slot.link, getattr(slot.material, "name", None)) for slot in item.material_slots],
         "keys": (item.show_only_shape_key, item.active_shape_key_index),
         "animation": _animation_state(item),
+        "parent": (getattr(item.parent, "name", None), item.parent_type, list(item.parent_vertices)),
+        "parent inverse": [list(row) for row in item.matrix_parent_inverse],
+        "hair": _hair_points(item.data) if item.type == "CURVES" else None,
     }
+
+
+def _hair_points(curves: Any) -> int:
+    values = np.empty(len(curves.points) * 3, np.float32)
+    curves.position_data.foreach_get("vector", values)
+    return hash(values.tobytes())
 
 
 def _mesh_state(mesh: Any) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from blender_talkhead.facial.motion_basis import fit_motion_basis
 from blender_talkhead.facial.performance import Controls, compose_performance
 from blender_talkhead.facial.remainder import remainder_reader, round_curves
 from blender_talkhead.headless.files import open_scene_file, save_copy
+from blender_talkhead.scene.hair import find_hair
 from blender_talkhead.scene.mesh import read_evaluated_positions
 from blender_talkhead.scene.restore import unchanged_on_error
 from blender_talkhead.scene.rig import MODIFIER_NAME, find_rig
@@ -74,6 +75,51 @@ def performed_takes(folder: Path, mode: str) -> None:
     check_bones(clip, head, find_rig(head), 24.0)
     remove_head(head)
     assert not bpy.data.objects and not bpy.data.armatures and not bpy.data.actions, list(bpy.data.actions)
+
+
+def hair_stays_on_the_head(folder: Path) -> None:
+    """Hair hangs where the clip has it, on another mesh too; it turns with the head; a failed take moves no hair."""
+    clip, finer, scene = performed_clip(folder), performed_clip(folder, FRAMES + 1, 25), new_scene(30.0)
+    take = bake_take(clip, settings("basis", folder), scene)
+    head = bpy.data.objects[take.object_name]
+    hair = find_hair(head)
+    turns: dict[int, float] = {}
+    for each in (clip, finer):
+        head.location = (0.3, -0.2, 1.0)
+        if each is finer:
+            before = file_state()
+            expect_error(OutputError, "disk full", lambda: fail_late(finer, head, scene))
+            assert file_state() == before
+            bake_take(finer, settings("basis", folder), scene, head)
+            assert find_hair(head) == hair and hair.users_collection
+        for key in head.data.shape_keys.key_blocks:
+            key.mute = True
+        x, y, z = each.hair.reshape(-1, 3).T
+        rest = np.stack([x, -z, y], axis=1) + head.location
+        head.modifiers[MODIFIER_NAME].show_viewport = False
+        np.testing.assert_allclose(hair_positions(hair), rest, atol=2e-6)
+        head.modifiers[MODIFIER_NAME].show_viewport = True
+        scene.frame_set(START + 15)
+        turns[each.num_vertices] = float(np.abs(hair_positions(hair) - rest).max())
+    assert min(turns.values()) > 1e-3, turns
+    remove_head(head)
+    assert not bpy.data.objects and not bpy.data.hair_curves
+
+
+def hair_positions(hair: Any) -> np.ndarray:
+    """World positions (N, 3) of the points of hair."""
+    bpy.context.view_layer.update()
+    points = np.empty(3 * len(hair.data.points), np.float32)
+    hair.data.position_data.foreach_get("vector", points)
+    matrix = np.array(hair.evaluated_get(bpy.context.evaluated_depsgraph_get()).matrix_world)
+    return points.reshape(-1, 3) @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def fail_late(clip: MotionClip, target: Any | None, scene: Any) -> None:
+    """Bake, then fail as if the file could not be saved."""
+    with unchanged_on_error(scene, target):
+        bake_take(clip, BakeSettings("basis", START), scene, target)
+        raise OutputError("disk full")
 
 
 def shapes_of_the_backend_are_used(folder: Path) -> None:
@@ -229,13 +275,8 @@ def performed_failures(folder: Path) -> None:
     head = bpy.data.objects[take.object_name]
     before = file_state()
 
-    def fail_late(target: Any) -> None:
-        with unchanged_on_error(scene, target):
-            bake_take(clip, settings("basis", folder), scene, target)
-            raise OutputError("disk full")
-
     for target in (None, head):
-        expect_error(OutputError, "disk full", lambda t=target: fail_late(t))
+        expect_error(OutputError, "disk full", lambda t=target: fail_late(clip, t, scene))
         after = file_state()
         assert after == before, {
             key: (before.get(key), after.get(key)) for key in after if after[key] != before.get(key)

@@ -47,6 +47,7 @@ SCENARIOS = [
     ("performed_takes", "basis"),
     ("performed_takes", "per-frame"),
     ("performed_takes", "cache"),
+    ("hair_stays_on_the_head",),
     ("shapes_of_the_backend_are_used",),
     ("controls_change_the_take",),
     ("drivers_and_nla_decide_about_controls",),
