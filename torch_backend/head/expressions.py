@@ -133,8 +133,7 @@ class ExpressionBuilder:
                 Patch((4.2, 8.3, 2.5), (1.5, 2.0, 1.0), (0.0, 0.0, -0.30)),
             ),
             "browOuterUp": self.patch(Patch((4.3, 8.2, 2.6), (1.9, 2.5, 1.4), (0.0, -0.10, 0.62))),
-            "eyeBlink": self._lids(1.0)
-            + self.patch(Patch((3.3, 8.0, -1.7), (1.7, 1.6, 0.8), (0.0, 0.06, 0.12))),
+            "eyeBlink": self._lids(1.0) + self.patch(Patch((3.3, 8.0, -1.7), (1.7, 1.6, 0.8), (0.0, 0.06, 0.12))),
             "eyeSquint": lower_lid
             + self._lids(0.18)
             + self.patch(Patch((3.4, 7.9, -1.7), (1.7, 2.0, 1.0), (0.0, 0.10, 0.28))),
