@@ -20,10 +20,10 @@ _BYTES_PER_VERTEX = 0.5e3
 _WINDOW_BYTES = 0.09e9
 _WINDOW_BYTES_PER_VERTEX = 0.7e3
 _WINDOW_SECONDS = 30.0
-_CLIP_RATE = 30.0
 _BYTES_PER_POSITION = 12
-_TYPICAL_BASIS_KEYS = 24
-_BYTES_PER_CURVE_KEY = 40
+_TYPICAL_BASIS_KEYS = 66
+_CURVE_BYTES_PER_FRAME = 4_000
+"""Of the keys of all curves that move in a frame."""
 _LARGEST_CORRECTION, _SMALLEST_CORRECTION = 50.0, 0.02
 
 
@@ -59,8 +59,7 @@ def estimate_animation(
     positions = vertices + PARTS_VERTICES
     frames = int(duration_seconds * scene_rate) + 1
     if bake == "basis":
-        keys = min(_TYPICAL_BASIS_KEYS, int(duration_seconds * _CLIP_RATE) + 1)
-        size = keys * (positions * _BYTES_PER_POSITION + frames * _BYTES_PER_CURVE_KEY)
+        size = _TYPICAL_BASIS_KEYS * positions * _BYTES_PER_POSITION + frames * _CURVE_BYTES_PER_FRAME
     else:
         size = frames * positions * _BYTES_PER_POSITION
     return Estimate(seconds * speed_factor, memory, size)
