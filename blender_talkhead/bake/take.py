@@ -195,6 +195,8 @@ def build_take_steps(
         store_performance(built.action, motion.performance)
         with created.recording():
             built.rig = build_rig(clip, composed, frames.positions, settings.start, target, built.action)
+        if built.rig is None and clip.head_rotation is not None and target is not None:
+            warnings.append(f'"{target.name}" keeps its own bones, so its head and eyes do not turn with the speech')
     write_provenance(built.action, describe_take(clip, _details(built, settings, rate, target)))
     return built
 

@@ -243,6 +243,27 @@ def applying_is_quick(folder: Path) -> None:
     registration.unregister("blender_talkhead")
 
 
+def meshes_of_the_user_get_no_bones(folder: Path) -> None:
+    """A mesh of the user's gets face and controls, no rig and no hair; it is told that nothing turns."""
+    registration.register("blender_talkhead")
+    clip, scene = performed_clip(folder), new_scene(30.0)
+    mesh = bpy.data.meshes.new("mine")
+    x, y, z = clip.template_vertices.T
+    polygons = np.split(clip.polygon_vertices, clip.polygon_starts[1:-1])
+    mesh.from_pydata(np.stack([x, -z, y], axis=1).tolist(), [], [polygon.tolist() for polygon in polygons])
+    item = bpy.data.objects.new("mine", mesh)
+    scene.collection.objects.link(item)
+    take = bake_take(clip, settings("basis", folder), scene, item)
+    assert [text for text in take.warnings if "do not turn" in text], take.warnings
+    assert find_rig(item) is None and find_hair(item) is None and not bpy.data.armatures
+    check_motion(clip, take, "basis", 30.0)
+    jaw = curve_of(item, "jawOpen")
+    item.talkhead_performance.mouth_strength = 0.5
+    apply_controls(item)
+    np.testing.assert_allclose(curve_of(item, "jawOpen"), 0.5 * jaw, atol=1e-5)
+    registration.unregister("blender_talkhead")
+
+
 def performance_panel(folder: Path) -> None:
     """The panel shows the controls of the active head or its rig, and says why it cannot."""
     registration.register("blender_talkhead")

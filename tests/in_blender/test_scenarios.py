@@ -52,6 +52,7 @@ SCENARIOS = [
     ("controls_change_the_take",),
     ("drivers_and_nla_decide_about_controls",),
     ("applying_is_quick",),
+    ("meshes_of_the_user_get_no_bones",),
     ("performance_panel",),
     ("performed_failures",),
 ]
