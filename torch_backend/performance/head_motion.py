@@ -15,17 +15,17 @@ from torch_backend.audio.prosody import VOICED_THRESHOLD, ProsodyTrack
 from torch_backend.performance.curves import draw_lognormal, follow_targets, minimum_jerk, sum_of_waves
 from torch_backend.performance.phrasing import Phrasing
 
-PITCH_DEGREES_PER_SEMITONE = 0.28
-LARGEST_PITCH_FOLLOWING_DEGREES = 2.2
-NOD_DEGREES = (1.3, 3.4)
+PITCH_DEGREES_PER_SEMITONE = 0.36
+LARGEST_PITCH_FOLLOWING_DEGREES = 2.8
+NOD_DEGREES = (1.6, 4.2)
 """Of the lowest and the highest accent."""
 NOD_DOWN_SECONDS, NOD_UP_SECONDS = 0.22, 0.42
-POSTURE_DEGREES = (1.2, 2.6, 1.3)
+POSTURE_DEGREES = (1.5, 3.2, 1.7)
 """Deviation of a phrase's posture: pitch, yaw, roll."""
 POSTURE_SECONDS = 0.7
 POSTURE_HELD_SECONDS, SHORTEST_POSTURE_SECONDS = 2.8, 1.4
 """In a long phrase another posture follows after about so long."""
-SWAY_DEGREES = (0.5, 1.0, 0.5)
+SWAY_DEGREES = (0.6, 1.2, 0.6)
 SWAY_HERTZ = (0.12, 0.55)
 LIMIT_DEGREES = (7.0, 9.0, 5.0)
 _PITCH_WINDOW_ROWS = 35
