@@ -32,7 +32,7 @@ from torch_backend.head import Head
 from torch_backend.performance.perform import LOOK_DEGREES
 
 DEMO_RECORDING = REPOSITORY / "blender_talkhead" / "demo" / "demo_sentence.wav"
-IDENTITIES: tuple[str | int, ...] = ("mean", "heroic", "soft", "elder", "delicate", 7)
+IDENTITIES: tuple[str | int, ...] = ("mean", "broad", "lean", "round", "elder", 7)
 """Presets, and one from a seed."""
 TURNS = (0.0, 40.0, 90.0)
 VISEME_PHONES = ("M", "F", "TH", "S", "SH", "R", "L", "AA", "EH", "IY", "OW", "UW")
@@ -51,7 +51,7 @@ def draw_identities() -> Image:
     columns = []
     for identity in IDENTITIES:
         sitter = Sitter.invite(identity, samples=SAMPLES)
-        views = [View(228, FRONT_DEGREES + turn) for turn in TURNS]
+        views = [View(228, FRONT_DEGREES + turn, zoom=1.2, raise_heads=0.06) for turn in TURNS]
         tiles = [sitter.photograph(sitter.head.vertices, view) for view in views]
         name = str(identity) if isinstance(identity, str) else f"random, seed {identity}"
         columns.append([*tiles[:-1], with_caption(tiles[-1], name)])
@@ -67,7 +67,7 @@ def draw_shapes() -> Image:
         companions = COMPANIONS.get(name, {})
         vertices = sitter.head.pose({name: 1.0, **companions})
         turn_eyes(sitter.head, vertices, name)
-        tile = sitter.photograph(vertices, View(178, FRONT_DEGREES - 14.0, zoom=1.62, raise_heads=-0.02))
+        tile = sitter.photograph(vertices, View(178, FRONT_DEGREES - 8.0, zoom=1.5, raise_heads=-0.05))
         tiles.append(with_caption(tile, " + ".join([name, *companions])))
     return join_tiles(tiles, 8)
 
@@ -90,7 +90,7 @@ def turn_eyes(head: Head, vertices: NDArray[np.float32], shape: str) -> None:
 def draw_visemes() -> Image:
     """Return twelve visemes, each the articulation model in the middle of a phone held between pauses."""
     sitter = Sitter.invite(samples=SAMPLES)
-    view = View(208, FRONT_DEGREES + 4.0, zoom=3.3, raise_heads=-0.125)
+    view = View(208, FRONT_DEGREES + 4.0, zoom=2.9, raise_heads=-0.13)
     tiles = [with_caption(sitter.photograph(sitter.speaking(phone), view), phone) for phone in VISEME_PHONES]
     return join_tiles(tiles, 6)
 

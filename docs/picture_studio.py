@@ -8,8 +8,11 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+import os
+import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,7 +115,8 @@ class Studio:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "picture.png"
             self.scene.render.filepath = str(path)
-            bpy.ops.render.render(write_still=True)
+            with without_render_log():
+                bpy.ops.render.render(write_still=True)
             return read_image(path)
 
     def aim(self, view: View) -> None:
@@ -183,6 +187,20 @@ class Sitter:
         posed, tongue = self.head.pose(weights), slice(*self.head.parts["tongue"])
         posed[tongue] += motion.displace(motion.weights(gestures, (posed - self.head.vertices)[None, tongue]))[0]
         return posed
+
+
+@contextmanager
+def without_render_log() -> Iterator[None]:
+    """Keep Blender's line for every step of a render from the terminal."""
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def read_image(path: Path, channel: slice | int = slice(3)) -> Image:

@@ -27,3 +27,39 @@ def test_the_head_is_drawn(tmp_path: Path) -> None:
         middle = view[height // 3 : height // 2, width * 2 // 5 : width * 3 // 5].mean(axis=(0, 1))
         corner = view[:20, :20].mean(axis=(0, 1))
         assert middle[0] > corner[0] + 40 and middle[0] > middle[2] and corner[2] > corner[0]
+
+
+_SHEET_CHECK = """
+import sys
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/docs"]
+import numpy as np
+import draw_contact_sheet as sheet
+import picture_studio as studio
+from torch_backend.head import load_head
+
+gaps = np.concatenate([np.sin(np.linspace(0.0, 20.0, 100))])
+frames = sheet.telling_frames(gaps, 10)
+assert len(frames) == 10 and frames == sorted(frames), frames
+assert gaps[frames[0]] > gaps[frames[1]] < gaps[frames[2]]
+
+head = load_head()
+for name, (axis, sign) in {"eyeLookOutLeft": (0, 1), "eyeLookInRight": (0, 1), "eyeLookUpLeft": (1, 1)}.items():
+    vertices = head.vertices.copy()
+    sheet.turn_eyes(head, vertices, name)
+    moved = np.flatnonzero(np.abs(vertices - head.vertices).max(axis=1) > 1e-6)
+    assert (np.sign(head.vertices[moved, 0]) == (1 if name.endswith("Left") else -1)).all(), name
+    front = moved[head.vertices[moved, 2].argmax()]
+    assert sign * (vertices - head.vertices)[front, axis] > 0.001, name
+
+short, long = (studio.with_caption(np.zeros((10, 178, 3), np.uint8), text) for text in ("M", "mouthLowerDownRight"))
+assert short.shape == long.shape == (10 + studio.CAPTION_HEIGHT_PX, 178, 3)
+assert long[10:].min() < 100 and long[10:, :2].min() > 200  # black on white, not cut off
+assert studio.join_tiles([short] * 3, 2).shape == (76, 360, 3)
+"""
+
+
+def test_the_contact_sheet_chooses_frames_turns_eyes_and_captions(tmp_path: Path) -> None:
+    environment = {**os.environ, "BLENDER_USER_RESOURCES": str(tmp_path)}
+    command = [sys.executable, "-c", _SHEET_CHECK, str(ROOT)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, env=environment)
+    assert result.returncode == 0, result.stderr[-3000:]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from torch_backend.geometry.mesh_topology import unique_edges
 from torch_backend.head.head import Head
 from torch_backend.head.landmarks478 import (
     INNER_LIP_LOWER,
@@ -185,6 +186,8 @@ def place_face_mesh(head: Head, sightings: list[Sighting], edges: NDArray[np.int
     straight = _lay_straight(sightings)
     mirror = pair_mirrored(straight, edges)
     points, spread = _median_points(head, sightings, straight[:, 0], mirror)
+    points[mirror == np.arange(NUM_LANDMARKS), 0] = 0.0
+    _lay_on_lips(head, points, straight[:, 0], mirror)
     vertices, weights = np.zeros((NUM_LANDMARKS, 3), np.int32), np.zeros((NUM_LANDMARKS, 3))
     surfaces = _Surfaces(head)
     for index in range(NUM_LANDMARKS):
@@ -286,6 +289,25 @@ def pair_mirrored(points: Array, edges: NDArray[np.integer]) -> NDArray[np.int64
     return np.where(pairing[pairing] == np.arange(count), pairing, np.arange(count)).astype(np.int64)
 
 
+def _lay_on_lips(head: Head, points: Array, side: Array, mirror: NDArray[np.integer]) -> None:
+    """Lay the inner lips' points on the lines where the lips meet, in place, spread as they are in the picture.
+
+    A detector's corners of the mouth lie a little inside the head's own: shares of the way to the corner count.
+    """
+    for column, row in enumerate((INNER_LIP_UPPER, INNER_LIP_LOWER)):
+        line = head.vertices[_lip_line(head, column)].astype(np.float64)
+        indices = list(row)
+        symmetric = 0.5 * (side[indices] - side[mirror[indices]])
+        across = symmetric / np.abs(symmetric[0]) * np.abs(line[0, 0])
+        points[indices] = np.stack([np.interp(across, line[:, 0], line[:, axis]) for axis in range(3)], axis=1)
+
+
+def _lip_line(head: Head, column: int) -> NDArray[np.int32]:
+    """Return the vertices of the upper (0) or lower (1) lip's contact line, from the right corner to the left one."""
+    right, left = head.landmarks68[[60]], head.landmarks68[[64]]
+    return np.concatenate([right, head.lip_contact_pairs[:, column], left]).astype(np.int32)
+
+
 class _Surfaces:
     """The parts of the head that landmarks may lie on."""
 
@@ -296,14 +318,19 @@ class _Surfaces:
         on_lid = np.isin(skin, head.regions["eyelids"]).all(axis=1) & np.isin(skin, head.regions["lid_margin"]).any(1)
         eyes = head.all_triangles[np.isin(head.all_triangles[:, 0], range(*head.parts["eyes"]))]
         self._skin, self._lids, self._eyes = skin[~hidden], skin[on_lid], eyes
-        right, left = (head.regions[f"mouth_corner_{side}"][:1] for side in ("right", "left"))
-        self._lips = [_strip(np.concatenate([right, head.lip_contact_pairs[:, column], left])) for column in (0, 1)]
+        on_midline = head.mirror == np.arange(len(head.mirror))
+        edges = unique_edges(skin[~hidden])
+        self._midline = np.insert(edges[on_midline[edges].all(axis=1)], 2, 0, axis=1)
+        self._midline[:, 2] = self._midline[:, 1]
+        self._lips = [_strip(_lip_line(head, column)) for column in (0, 1)]
 
     def closest(self, index: int, point: Array) -> tuple[NDArray[np.int32], Array]:
         """Return three vertices and their shares for a landmark near a point (3,)."""
         triangles = self._skin
         if index in IRISES:
             triangles = self._eyes
+        elif index in MIDLINE and index not in (13, 14):
+            triangles = self._midline
         elif index in LID_RINGS:
             triangles = self._lids
         elif index in INNER_LIP_UPPER or index in INNER_LIP_LOWER:

@@ -10,6 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,7 @@ OF_LANDMARKS68 = (
     -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
     168, 197, 5, 1, 98, 97, 2, 326, 327,
     33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380,
-    61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181, 78, 82, 13, 312, 308, 317, 14, 87,
+    61, 40, 37, 0, 267, 270, 291, 321, 314, 17, 84, 91, 78, 81, 13, 311, 308, 402, 14, 178,
 )  # fmt: skip
 """The face mesh point of each of the 68 landmarks, as commonly paired; -1 where the two sets mark no common place (jaw
 line and brows, which 68-point detectors put elsewhere)."""
@@ -117,7 +118,7 @@ def read_placement(path: Path, head: Head) -> Placement:
             arrays = {name: archive[name] for name in archive.files}
         template = arrays.pop("template").tobytes().hex()
         placement = Placement(**arrays)
-    except (OSError, KeyError, ValueError, TypeError) as error:
+    except (OSError, EOFError, BadZipFile, KeyError, ValueError, TypeError) as error:
         raise BackendError(f"cannot read the landmarks from {path.name}: {error}") from error
     if template != template_hash(head):
         raise BackendError(f"{path.name} was placed on another head; place it again: docs/place_landmarks478.py")
