@@ -157,14 +157,14 @@ def type_number(window: BlenderWindow, place: tuple[int, int], name: str, value:
 
 
 def point_at(window: BlenderWindow, place: tuple[int, int], name: str) -> None:
-    """Move the pointer there and wait until Blender knows that it is over the control."""
+    """Move the pointer there and wait until Blender knows that it is over the control or the button."""
     for _ in range(3):
         window.move(*window.center("VIEW_3D"))
         window.move(*place)
         deadline = time.monotonic() + 3.0
         while time.monotonic() < deadline:
             areas = window.fresh_state()["windows"][0]["areas"]
-            if any(region["hovered"] == name for area in areas for region in area["regions"]):
+            if any(region["hovered"].split("(")[0] == name for area in areas for region in area["regions"]):
                 return
         window.keys("Escape")  # of a field that is still being edited
     raise AssertionError(f"the pointer is not over {name}")
@@ -188,7 +188,8 @@ def apply(window: BlenderWindow, places: dict[str, tuple[int, int]], before: dic
     assert set(keys) == {"mouth_strength", "blink_rate", "expression"}, keys
     assert all(len(points) == 3 for points in keys.values()), keys
     began = time.monotonic()
-    window.click(*places["talkhead.apply_performance"])
+    point_at(window, places["talkhead.apply_performance"], "talkhead.apply_performance")
+    window.pointer("click", 1)
     state = window.wait_for(
         lambda state: state["scene"]["performance"]["sums"] != before["sums"], "the new curves", APPLY_SECONDS
     )
