@@ -55,16 +55,16 @@ def _pair(center: Vector, radii: Vector, scale: Vector = (0, 0, 0), shift: Vecto
 
 
 LOCAL_PARAMETERS: dict[str, LocalDeformation] = {
-    "face_width": _grow((0, 4, -3), (13, 9, 7), (0.09, 0, 0)),
-    "face_length": _grow((0, 6, -6), (12, 9, 8), (0, 0, 0.08)),
-    "jaw_width": _grow((0, 3, -7.8), (12, 6, 3.0), (0.12, 0, 0)),
+    "face_width": _grow((0, 4, -3), (13, 9, 7), (0.12, 0, 0)),
+    "face_length": _grow((0, 6, -6), (12, 9, 8), (0, 0, 0.11)),
+    "jaw_width": _grow((0, 3, -7.8), (12, 6, 3.0), (0.15, 0, 0)),
     "jaw_angle": _pair((4.8, 1.6, -7.4), (2.2, 2.6, 2.2), shift=(0.45, 0, 0)),
     "chin_height": _move((0, 8.0, -10.5), (5, 5, 3.6), (0, 0, 0.9)),
     "chin_projection": _move((0, 8.8, -10), (3, 3, 2.2), (0, 0.5, 0)),
     "chin_width": _grow((0, 8.4, -10.0), (3.6, 3.2, 2.2), (0.24, 0, 0)),
-    "nose_width": _grow((0, 10, -3.8), (2.4, 2.2, 1.5), (0.22, 0, 0)),
-    "nose_height": _move((0, 10.4, -3.7), (2.2, 2.5, 1.9), (0, 0, 0.5)),
-    "nose_projection": _move((0, 10.8, -3.4), (1.9, 2.2, 2.1), (0, 0.55, 0)),
+    "nose_width": _grow((0, 10, -3.8), (2.4, 2.2, 1.5), (0.26, 0, 0)),
+    "nose_height": _move((0, 10.4, -3.7), (2.2, 2.5, 1.9), (0, 0, 0.58)),
+    "nose_projection": _move((0, 10.8, -3.4), (1.9, 2.2, 2.1), (0, 0.66, 0)),
     "nose_bridge": _move((0, 9.4, -0.6), (1.1, 1.3, 1.9), (0, 0.45, 0)),
     "nose_tip": _move((0, 11.2, -3.5), (1.5, 1.3, 1.2), (0, -0.06, 0.38)),
     "brow_height": _pair((3.2, 8.9, 2.5), (3.2, 2.2, 1.1), shift=(0, 0, 0.32)),
@@ -77,17 +77,17 @@ LOCAL_PARAMETERS: dict[str, LocalDeformation] = {
     "lip_thickness": _grow((0, 9.9, -6.7), (3.2, 2, 1.3), (0, 0, 0.30)),
     "lip_projection": _move((0, 9.9, -6.8), (2.6, 2, 1.5), (0, 0.25, 0)),
     "philtrum": _move((0, 9.7, -6.9), (4, 3, 2.2), (0, 0, 0.35)),
-    "cheekbone": _pair((4.6, 6, -2.2), (2, 2.6, 1.9), shift=(0.28, 0.28, 0)),
-    "cheek_fullness": _pair((4.2, 5.6, -6.0), (2.4, 3.0, 2.6), shift=(0.40, 0.25, 0)),
-    "neck_width": _grow((0, -1.8, -16), (14, 14, 6), (0.16, 0.10, 0)),
-    "ear_size": _pair((7.4, -1, -1.2), (2.0, 3.2, 5), scale=(0.08, 0.13, 0.13)),
+    "cheekbone": _pair((4.6, 6, -2.2), (2, 2.6, 1.9), shift=(0.34, 0.32, 0)),
+    "cheek_fullness": _pair((4.2, 5.6, -6.0), (2.4, 3.0, 2.6), shift=(0.50, 0.30, 0)),
+    "neck_width": _grow((0, -1.8, -16), (14, 14, 6), (0.20, 0.13, 0)),
+    "ear_size": _pair((7.4, -1, -1.2), (2.0, 3.2, 5), scale=(0.08, 0.17, 0.17)),
     "ear_angle": _pair((8.4, -1.2, -1.0), (1.3, 3, 4.5), shift=(0.30, -0.06, 0)),
     "eye_hood": _pair((3.3, 8.4, 1.6), (1.8, 1.5, 0.7), shift=(0, 0.06, -0.18)),
     "eye_bag": _pair((3.3, 8.1, -2.1), (1.5, 1.5, 0.8), shift=(0, 0.30, 0.10)),
 }
 """Local deformations by name."""
 
-EYE_PARAMETERS: dict[str, float] = {"eye_size": 0.11, "eye_spacing": 0.12, "eye_height": 0.10, "eye_tilt": 7.0}
+EYE_PARAMETERS: dict[str, float] = {"eye_size": 0.13, "eye_spacing": 0.15, "eye_height": 0.10, "eye_tilt": 7.0}
 """Similarity of the eyeball and lids at value 1: relative size, outward and upward shift in cm, and degrees by which
 the outer corner rises."""
 
