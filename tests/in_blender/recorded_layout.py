@@ -38,6 +38,15 @@ class RecordedLayout:
         assert 0.0 <= factor <= 1.0 and type == "BAR"
         self.texts.append(text)
 
+    def panel(self, idname: str, *, default_closed: bool = False) -> tuple[RecordedLayout, RecordedLayout]:
+        del idname, default_closed
+        return RecordedLayout(self), RecordedLayout(self)
+
+    def menu(self, name: str, *, text: str = "", icon: str = "NONE") -> None:
+        del icon
+        self.operators.append(name)
+        self.texts.append(text)
+
     def separator(self, *, factor: float = 1.0) -> None:
         del factor
 

@@ -12,6 +12,7 @@ from blender_talkhead import compat
 from tests.in_blender import (
     animation_scenarios,
     bad_input_scenarios,
+    character_scenarios,
     export_scenarios,
     performance_scenarios,
     same_result_scenarios,
@@ -24,6 +25,7 @@ MODULES = (
     scenarios,
     animation_scenarios,
     bad_input_scenarios,
+    character_scenarios,
     export_scenarios,
     performance_scenarios,
     sound_strip_scenarios,

@@ -19,6 +19,10 @@ SCENARIOS = [
     ("another_file_ends_the_job",),
     ("panel_says_why_not",),
     ("settings_are_read",),
+    ("sliders_presets_and_files",),
+    ("heads_at_rest_speak_later",),
+    ("takes_change_with_their_head",),
+    ("heads_that_cannot_be_shaped",),
 ]
 
 

@@ -12,11 +12,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from blender_talkhead.contract.jobs import AnimateJob, InfoJob
+from blender_talkhead.contract.identity_change import IdentityChange, save_identity_change
+from blender_talkhead.contract.jobs import AnimateJob, CharacterJob, InfoJob, ReshapeJob
 from blender_talkhead.contract.messages import PROTOCOL_VERSION, CancelMessage, JobMessage, decode_request
-from tests.synthetic_clip import write_synthetic_clip
+from blender_talkhead.facial.identities import resolve_identity
+from tests.synthetic_clip import make_template, write_synthetic_clip
 
 
 def emit(**content: object) -> None:
@@ -43,6 +47,18 @@ def do_job(request: JobMessage, behaviour: str) -> None:
     if isinstance(job, InfoJob):
         emit(type="info", facts={"torch": "0.0"}, job=name)
         return
+    if isinstance(job, CharacterJob | ReshapeJob) and not behaviour:
+        (make_character if isinstance(job, CharacterJob) else reshape)(job)
+        emit(type="done", folder=str(job.output), job=name)
+        return
+    if behaviour.startswith("error") and not isinstance(job, AnimateJob):
+        emit(
+            type="error",
+            exit_code=int(behaviour.removeprefix("error")),
+            text=f"told to fail with {behaviour}",
+            job=name,
+        )
+        return
     if not isinstance(job, AnimateJob):
         emit(type="done", folder="", job=name)
         return
@@ -65,7 +81,11 @@ def do_job(request: JobMessage, behaviour: str) -> None:
     columns = round((job.vertices or 441) ** 0.5)
     info = {
         "audio_path": str(job.audio),
-        "options": {"vertices": job.vertices, "identity": job.identity},
+        "options": {
+            "vertices": job.vertices,
+            "identity": job.identity,
+            "identity_parameters": resolve_identity(job.identity),
+        },
         "seed": job.seed,
         "num_frames": int(os.environ.get("FAKE_BACKEND_FRAMES", "40")),
     }
@@ -74,6 +94,43 @@ def do_job(request: JobMessage, behaviour: str) -> None:
         (job.output / "vertex_offsets.npy").write_bytes(b"")
     emit(type="progress", phase="animating", fraction=1.0, seconds_left=0.0, job=name)
     emit(type="done", folder=str(job.output), job=name)
+
+
+def face_map(identity: str | None) -> np.ndarray:
+    """A stand-in's identity (3, 3): wider by a fifth at face_width 1, sheared by face_length."""
+    parameters = resolve_identity(identity)
+    width, length = parameters.get("face_width", 0.0), parameters.get("face_length", 0.0)
+    return np.array([[1 + 0.2 * width, 0, 0], [0, 1 + 0.1 * length, 0.3 * length], [0, 0, 1]], np.float32)
+
+
+def make_character(job: CharacterJob) -> None:
+    info = {
+        "method": "character",
+        "audio_path": "",
+        "audio_sha256": "",
+        "weights_sha256": "",
+        "seed": job.seed,
+        "options": {
+            "vertices": job.vertices,
+            "identity": job.identity,
+            "identity_parameters": resolve_identity(job.identity),
+        },
+    }
+    write_synthetic_clip(job.output, 1, round((job.vertices or 441) ** 0.5), job.seed, info)
+
+
+def reshape(job: ReshapeJob) -> None:
+    rest = make_template(round((job.vertices or 441) ** 0.5)).template_vertices
+    before, after = face_map(job.previous_identity), face_map(job.identity)
+    eye = np.array([0.03, 0.04, 0.03], np.float32)
+
+    def pivots(face: np.ndarray) -> dict[str, tuple[float, float, float]]:
+        left = tuple(float(value) for value in face @ eye)
+        return {"head": (0.0, 0.0, 0.0), "eye_left": left, "eye_right": (-left[0], left[1], left[2])}
+
+    jacobians = np.broadcast_to(after @ np.linalg.inv(before), (len(rest), 3, 3)).astype(np.float32)
+    change = IdentityChange(rest @ after.T, rest @ before.T, jacobians, pivots(after), pivots(before))
+    save_identity_change(job.output, change)
 
 
 def note(text: str) -> None:
