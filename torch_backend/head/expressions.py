@@ -23,6 +23,8 @@ LID_RING_SHARE = (0.0, 0.0, 0.0, 0.0, 0.1, 0.2, 0.3, 0.45, 0.7, 0.9, 1.0)
 """How much of a patch's motion each eyelid ring takes, from the lid's inside outwards: patches must not open lids."""
 
 
+JAW_SHIFT_OPENS = 0.02
+"""Share of jawOpen in jawLeft and jawRight; jawForward has half of it."""
 CORNER_RELAX_CENTER = (3.0, 0.0, 6.9)
 """x and depth below the eyes of the skin that mouthClose relaxes, cm."""
 CORNER_RELAX_RADIUS = 1.5
@@ -183,7 +185,9 @@ class ExpressionBuilder:
         lips, vertices = self._lips, self._vertices
         symmetric: dict[str, Callable[[], Array]] = {
             "jawOpen": lambda: self.jaw(open_jaw(vertices)) + lips.narrow(*CORNER_PULL),
-            "jawForward": lambda: self.jaw(np.tile([0.0, JAW_SHIFT, 0.0], (len(vertices), 1))),
+            "jawForward": lambda: self.jaw(
+                np.tile([0.0, JAW_SHIFT, 0.0], (len(vertices), 1)) + 0.5 * JAW_SHIFT_OPENS * open_jaw(vertices)
+            ),
             "mouthFunnel": lambda: lips.pucker(0.62, forward=0.75, part=0.62, evert=0.5),
             "mouthPucker": lambda: lips.pucker(1.0, forward=0.75, part=0.0, evert=0.25),
             "mouthRollLower": lambda: lips.move(LipMove(roll_lower=0.55)),
@@ -203,7 +207,9 @@ class ExpressionBuilder:
             self._without_corner_kink(shapes["jawOpen"], lips.seal(shapes["jawOpen"]))
         )
         self._seal_exactly(shapes)
-        shapes["jawLeft"] = self.jaw(np.tile([JAW_SHIFT, 0.0, 0.0], (len(vertices), 1)))
+        # A jaw that shifts drops a little, or the lower lip's curve would slide into the upper lip's.
+        sideways = self.jaw(np.tile([JAW_SHIFT, 0.0, 0.0], (len(vertices), 1)))
+        shapes["jawLeft"] = sideways + JAW_SHIFT_OPENS * shapes["jawOpen"]
         shapes["mouthLeft"] = lips.shift(1)
         shapes["jawRight"] = self._mirrored(shapes["jawLeft"])
         shapes["mouthRight"] = self._mirrored(shapes["mouthLeft"])

@@ -105,7 +105,7 @@ def count_teeth_through_lips(head: Head, positions: Points) -> NDArray[np.int64]
 
 def _count_crossings(origin: Points, ends: Points, corners: Points) -> NDArray[np.int64]:
     """Return how many triangles (F, 3, 3) each segment from origin (3,) to ends (N, 3) crosses (Moeller, Trumbore)."""
-    rows, columns = np.nonzero(_may_cross(ends - origin, corners - origin))
+    rows, columns = _possible_crossings(ends - origin, corners - origin)
     first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     from_corner = origin - corners[:, 0]
     normal = np.cross(first, second)
@@ -122,11 +122,11 @@ def _count_crossings(origin: Points, ends: Points, corners: Points) -> NDArray[n
     return np.bincount(rows[hits], minlength=len(ends)).astype(np.int64)
 
 
-def _may_cross(ends: Points, corners: Points) -> NDArray[np.bool_]:
-    """Return (N, F) whether segments from 0 to ends (N, 3) can cross triangles (F, 3, 3): their pictures seen from 0.
+def _possible_crossings(ends: Points, corners: Points) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the pairs (rows of ends, of triangles) that can cross: segments 0 to ends (N, 3), triangles (F, 3, 3).
 
-    In perspective along the ends' mean direction a triangle stays a triangle, so its picture's box is exact; what is
-    not wholly in front of the eye is never ruled out by it.
+    In perspective along the ends' mean direction a triangle stays a triangle, so an end must lie in its picture's box;
+    ends and triangles that are not wholly in front of the eye are never ruled out by it.
     """
     forward = ends.mean(axis=0) / max(float(np.linalg.norm(ends.mean(axis=0))), 1e-12)
     right = np.cross(forward, np.eye(3)[np.argmin(np.abs(forward))])
@@ -134,18 +134,26 @@ def _may_cross(ends: Points, corners: Points) -> NDArray[np.bool_]:
     axes = np.stack([right, np.cross(forward, right), forward])
     seen_ends, seen = ends @ axes.T, corners @ axes.T
     in_front, wholly = seen_ends[:, 2] > 1e-9, (seen[..., 2] > 1e-9).all(axis=1)
-    end_picture = seen_ends[:, :2] / np.where(in_front, seen_ends[:, 2], 1.0)[:, None]
-    picture = seen[..., :2] / np.where(wholly, 1.0, np.inf)[:, None, None] / np.maximum(seen[..., 2:], 1e-9)
-    low = np.where(wholly[:, None], picture.min(axis=1), -np.inf) - 1e-9
-    high = np.where(wholly[:, None], picture.max(axis=1), np.inf) + 1e-9
-    possible = np.ones((len(ends), len(corners)), dtype=bool)
-    for axis in range(2):
-        at = end_picture[:, axis, None]
-        possible &= (at >= low[:, axis]) & (at <= high[:, axis])
-    possible[~in_front] = True
-    behind = (seen[..., 2] <= 0.0).all(axis=1)
-    possible[np.ix_(in_front, behind)] = False
-    return possible
+    front_ends = np.flatnonzero(in_front)
+    end_picture = seen_ends[front_ends, :2] / seen_ends[front_ends, 2:]
+    picture = seen[..., :2] / np.maximum(seen[..., 2:], 1e-9)
+    low = np.where(wholly[:, None], picture.min(axis=1) - 1e-9, -np.inf)
+    high = np.where(wholly[:, None], picture.max(axis=1) + 1e-9, np.inf)
+    high[(seen[..., 2] <= 0.0).all(axis=1)] = -np.inf
+
+    order = np.argsort(end_picture[:, 0])
+    first = np.searchsorted(end_picture[order, 0], low[:, 0])
+    count = np.maximum(np.searchsorted(end_picture[order, 0], high[:, 0], side="right") - first, 0)
+    columns = np.repeat(np.arange(len(corners)), count)
+    within = np.arange(len(columns)) - np.repeat(np.cumsum(count) - count, count)
+    rows = order[np.repeat(first, count) + within]
+    height = end_picture[rows, 1]
+    inside = (height >= low[columns, 1]) & (height <= high[columns, 1])
+    behind, every = np.meshgrid(np.flatnonzero(~in_front), np.arange(len(corners)), indexing="ij")
+    return (
+        np.concatenate([front_ends[rows[inside]], behind.ravel()]),
+        np.concatenate([columns[inside], every.ravel()]),
+    )
 
 
 def measure_collisions(head: Head, weights: Points, batch: int = 32) -> FaceCollisions:
