@@ -1,6 +1,6 @@
 """When and how a person blinks, speaking or silent.
 
-- Rate: about 20 a minute in speech and 14 in silence. Bentivoglio et al. (1997) found 26 in conversation and 17 at
+- Rate: about 20 a minute in speech and 15 in silence. Bentivoglio et al. (1997) found 26 in conversation and 17 at
   rest, Doughty (2001) 10.5 to 32.5 and 8 to 21. Intervals are log-normal: short ones are common, long ones happen
   (Garcia et al., 2011).
 - Place: pulled towards the ends of phrases, where speakers and listeners blink (Nakano and Kitazawa, 2010), else to a
