@@ -66,8 +66,8 @@ class ClipTemplate:
     skin_texture_png: bytes | None = None
     """Bytes of a PNG: sRGB colour of the skin over corner_uvs."""
     textures: dict[str, bytes] = field(default_factory=dict)
-    """Bytes of JPEG pictures over corner_uvs, by the names of TEXTURE_FILES: the skin's normals in tangent space and its
-    roughness (both without colour management), the eyes' colour (sRGB)."""
+    """Bytes of JPEG pictures over corner_uvs, by the names of TEXTURE_FILES: the skin's normals in tangent space and
+    its roughness (both without colour management), the eyes' colour (sRGB)."""
     hair: FloatArray | None = None
     """(S, P, 3) strands of hair, the root first, metres, float32; it moves with the skull and with nothing else."""
 

@@ -1,8 +1,9 @@
-"""Materials of the head's parts: skin, eyes, teeth, gums, tongue."""
+"""Materials of the head's parts: skin, eyes, teeth, gums, tongue, brows, lashes, hair."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import bpy
@@ -23,23 +24,35 @@ class Surface:
     """Relative scattering distance of red, green and blue."""
     coat: float = 0.0
     specular: float = 0.5
+    glow: float = 0.0
+    """Light given off, as a part of the colour: what bounces about in a mouth, which renderers cut short."""
 
 
 SURFACES: dict[str, Surface] = {
-    "skin": Surface(roughness=0.48, subsurface=0.12, specular=0.4),
-    "eyes": Surface(roughness=0.25, coat=1.0),
-    "teeth": Surface(roughness=0.22, subsurface=0.1, subsurface_scale_m=0.002, subsurface_radius=(1.0, 0.9, 0.8)),
-    "gums": Surface(roughness=0.3, subsurface=0.15),
-    "tongue": Surface(roughness=0.35, subsurface=0.15),
+    "skin": Surface(roughness=0.5, subsurface=0.16, specular=0.42),
+    "eyes": Surface(roughness=0.42, coat=1.0, specular=0.2),
+    "teeth": Surface(
+        roughness=0.16, subsurface=0.25, subsurface_scale_m=0.002, subsurface_radius=(1.0, 0.9, 0.75), glow=0.16
+    ),
+    "gums": Surface(roughness=0.22, subsurface=0.2, glow=0.10),
+    "tongue": Surface(roughness=0.30, subsurface=0.2, glow=0.10),
+    "brows": Surface(roughness=0.55, specular=0.25),
+    "lashes": Surface(roughness=0.6, specular=0.15),
 }
 _OTHER = Surface(roughness=0.5)
+_NORMAL_STRENGTH = 0.5
+"""The backend bakes its normal map twice as steep as meant (torch_backend.head.skin_detail)."""
+_IRIS_RADIUS = 0.153
+"""Of the eyes' picture, in texture coordinates: up to here the iris is drawn as a bowl under the clear cornea."""
+_IRIS_DEPTH_M = 0.0022
+HAIR_COLOR = (0.060, 0.034, 0.020, 1.0)
 
 
 def create_materials(clip: MotionClip) -> dict[str, Any]:
     """Make one material a part of the clip.
 
-    The skin takes its colour from the clip's texture, packed into the file, when there is one; everything else, and a
-    skin without texture, from the vertex colours.
+    Skin and eyes take their pictures from the clip, packed into the file, where it has them; everything else takes the
+    vertex colours.
 
     Returns:
         Part name -> bpy.types.Material, in the order of `clip.parts`.
@@ -49,29 +62,116 @@ def create_materials(clip: MotionClip) -> dict[str, Any]:
         material = bpy.data.materials.new(f"TalkHead {part}")
         tree = enable_nodes(material)
         shader = next(node for node in tree.nodes if node.type == "BSDF_PRINCIPLED")
-        _set_surface(shader, SURFACES.get(part, _OTHER))
-        source = tree.nodes.new("ShaderNodeTexImage" if _has_texture(clip, part) else "ShaderNodeVertexColor")
-        source.location = (-320, 280)
-        if _has_texture(clip, part):
-            source.image = _packed_image(clip)
-            source.interpolation = "Cubic"
-        else:
-            source.layer_name = "Color"
-        tree.links.new(source.outputs["Color"], shader.inputs["Base Color"])
+        surface = SURFACES.get(part, _OTHER)
+        _set_surface(shader, surface)
+        color = _color_source(tree, clip, part)
+        tree.links.new(color, shader.inputs["Base Color"])
+        if surface.glow:
+            tree.links.new(color, shader.inputs["Emission Color"])
+            shader.inputs["Emission Strength"].default_value = surface.glow
+        if part == "skin":
+            _add_skin_detail(tree, shader, clip)
+        if part == "eyes" and "eye_color" in clip.textures:
+            _add_iris_bowl(tree, shader)
         materials[part] = material
     return materials
 
 
-def _has_texture(clip: MotionClip, part: str) -> bool:
-    return part == "skin" and clip.skin_texture is not None
+def create_hair_material() -> Any:
+    """Make the material of the hair: darker at the roots, each strand a little different."""
+    material = bpy.data.materials.new("TalkHead hair")
+    tree = enable_nodes(material)
+    shader = next(node for node in tree.nodes if node.type == "BSDF_PRINCIPLED")
+    inputs = shader.inputs
+    inputs["Base Color"].default_value = HAIR_COLOR
+    inputs["Roughness"].default_value = 0.45
+    inputs["Specular IOR Level"].default_value = 0.35
+    strand = tree.nodes.new("ShaderNodeHairInfo")
+    strand.location = (-900, 280)
+    ramp = tree.nodes.new("ShaderNodeValToRGB")
+    ramp.location = (-620, 380)
+    red, green, blue, _ = HAIR_COLOR
+    for element, share in zip(ramp.color_ramp.elements, (0.5, 1.6), strict=True):
+        element.color = (red * share, green * share, blue * share, 1.0)
+    root = tree.nodes.new("ShaderNodeValToRGB")
+    root.location = (-620, 140)
+    for element, share in zip(root.color_ramp.elements, (0.45, 1.0), strict=True):
+        element.color = (share, share, share, 1.0)
+    root.color_ramp.elements[1].position = 0.45
+    mix = tree.nodes.new("ShaderNodeMix")
+    mix.data_type, mix.blend_type = "RGBA", "MULTIPLY"
+    mix.location = (-280, 280)
+    mix.inputs[0].default_value = 1.0
+    tree.links.new(strand.outputs["Random"], ramp.inputs["Fac"])
+    tree.links.new(strand.outputs["Intercept"], root.inputs["Fac"])
+    tree.links.new(ramp.outputs["Color"], mix.inputs[6])
+    tree.links.new(root.outputs["Color"], mix.inputs[7])
+    tree.links.new(mix.outputs[2], inputs["Base Color"])
+    return material
 
 
-def _packed_image(clip: MotionClip) -> Any:
-    image = bpy.data.images.load(str(clip.skin_texture))
-    image.name = "TalkHead skin colour"
+def _color_source(tree: Any, clip: MotionClip, part: str) -> Any:
+    """Return the socket with the colour of a part: a picture where the clip has one, else the vertex colours."""
+    if part == "skin" and clip.skin_texture is not None:
+        source = _picture_node(tree, clip.skin_texture, "TalkHead skin colour", 280)
+        source.interpolation = "Cubic"
+    elif part == "eyes" and "eye_color" in clip.textures:
+        source = _picture_node(tree, clip.textures["eye_color"], "TalkHead eye colour", 280)
+    else:
+        source = tree.nodes.new("ShaderNodeVertexColor")
+        source.layer_name = "Color"
+        source.location = (-320, 280)
+    return source.outputs["Color"]
+
+
+def _add_skin_detail(tree: Any, shader: Any, clip: MotionClip) -> None:
+    """Connect normal map and roughness map, as far as the clip has them."""
+    if "skin_roughness" in clip.textures:
+        rough = _picture_node(tree, clip.textures["skin_roughness"], "TalkHead skin roughness", 0, is_data=True)
+        tree.links.new(rough.outputs["Color"], shader.inputs["Roughness"])
+    if "skin_normal" in clip.textures:
+        picture = _picture_node(tree, clip.textures["skin_normal"], "TalkHead skin normals", -300, is_data=True)
+        normal = tree.nodes.new("ShaderNodeNormalMap")
+        normal.location = (-280, -300)
+        normal.inputs["Strength"].default_value = _NORMAL_STRENGTH
+        tree.links.new(picture.outputs["Color"], normal.inputs["Color"])
+        tree.links.new(normal.outputs["Normal"], shader.inputs["Normal"])
+
+
+def _add_iris_bowl(tree: Any, shader: Any) -> None:
+    """Shade the iris as a bowl behind the cornea: the coat keeps the surface's own, bulging normal."""
+    place = tree.nodes.new("ShaderNodeUVMap")
+    place.location = (-1200, -200)
+    distance = tree.nodes.new("ShaderNodeVectorMath")
+    distance.operation = "DISTANCE"
+    distance.inputs[1].default_value = (0.5, 0.5, 0.0)
+    distance.location = (-1000, -200)
+    height = tree.nodes.new("ShaderNodeMapRange")
+    height.interpolation_type = "SMOOTHERSTEP"
+    height.inputs["From Min"].default_value = 0.03
+    height.inputs["From Max"].default_value = _IRIS_RADIUS
+    height.location = (-800, -200)
+    bump = tree.nodes.new("ShaderNodeBump")
+    bump.inputs["Distance"].default_value = _IRIS_DEPTH_M
+    bump.location = (-400, -200)
+    tree.links.new(place.outputs["UV"], distance.inputs[0])
+    tree.links.new(distance.outputs["Value"], height.inputs["Value"])
+    tree.links.new(height.outputs["Result"], bump.inputs["Height"])
+    tree.links.new(bump.outputs["Normal"], shader.inputs["Normal"])
+
+
+def _picture_node(tree: Any, path: Path, name: str, height: float, is_data: bool = False) -> Any:
+    """Return a texture node with a picture that is packed into the file."""
+    image = bpy.data.images.load(str(path))
+    image.name = name
+    if is_data:
+        image.colorspace_settings.name = "Non-Color"
     image.pack()
     image.filepath = ""
-    return image
+    node = tree.nodes.new("ShaderNodeTexImage")
+    node.image = image
+    node.location = (-620, height)
+    return node
 
 
 def _set_surface(shader: Any, surface: Surface) -> None:
@@ -83,14 +183,3 @@ def _set_surface(shader: Any, surface: Surface) -> None:
     inputs["Subsurface Radius"].default_value = surface.subsurface_radius
     inputs["Coat Weight"].default_value = surface.coat
     inputs["Coat Roughness"].default_value = 0.03
-
-
-def create_hair_material() -> Any:
-    """Make the material of the hair."""
-    material = bpy.data.materials.new("TalkHead hair")
-    tree = enable_nodes(material)
-    shader = next(node for node in tree.nodes if node.type == "BSDF_PRINCIPLED")
-    shader.inputs["Base Color"].default_value = (0.055, 0.030, 0.018, 1.0)
-    shader.inputs["Roughness"].default_value = 0.42
-    shader.inputs["Specular IOR Level"].default_value = 0.5
-    return material

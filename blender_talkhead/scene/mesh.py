@@ -80,9 +80,26 @@ def create_mesh(clip: MotionClip, materials: Sequence[Any] | None = None) -> Any
         mesh.materials.append(material)
     mesh.polygons.foreach_set("material_index", polygon_part_indices(clip))
     mesh.update(calc_edges=True)
+    _crease_lips(mesh, clip.regions)
     if mesh.validate():
         logger.warning("the head's mesh had invalid polygons, which Blender removed")
     return mesh
+
+
+def _crease_lips(mesh: Any, regions: dict[str, NDArray[np.int32]]) -> None:
+    """Crease the rings where the lips touch: subdivision would draw each back from the other and open a slit."""
+    corners = [regions[name] for name in ("mouth_corner_left", "mouth_corner_right") if name in regions]
+    vertices = np.empty(2 * len(mesh.edges), np.int32)
+    mesh.edges.foreach_get("vertices", vertices)
+    creased = np.zeros(len(mesh.edges), bool)
+    for side in ("lips_inner_upper", "lips_inner_lower"):
+        if side in regions:
+            ring = np.concatenate([regions[side], *corners])
+            both = np.isin(vertices, ring).reshape(-1, 2).all(axis=1)
+            creased |= both & np.isin(vertices, regions[side]).reshape(-1, 2).any(axis=1)
+    if creased.any():
+        crease = mesh.attributes.new("crease_edge", "FLOAT", "EDGE")
+        crease.data.foreach_set("value", creased.astype(np.float32))
 
 
 def polygon_part_indices(clip: MotionClip) -> NDArray[np.int32]:

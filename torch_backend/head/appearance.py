@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from torch_backend.head.author_space import Array, backend_to_author, smoothstep
 from torch_backend.head.brows_lashes import brow_half_height, brow_middle
-from torch_backend.head.profile_curves import MOUTH_HALF_WIDTH, lip_lines
+from torch_backend.head.hair import hair_cover
+from torch_backend.head.noise import value_noise
+from torch_backend.head.skin_detail import lip_share
 from torch_backend.head.skin_labels import APPEARANCE_FIELDS
 
 Color = tuple[float, float, float]
@@ -23,10 +25,12 @@ Color = tuple[float, float, float]
 class SkinPalette:
     """Linear RGB of the skin and what grows on it."""
 
-    skin: Color = (0.70, 0.45, 0.35)
-    flush: Color = (0.68, 0.30, 0.24)
+    skin: Color = (0.62, 0.375, 0.275)
+    flush: Color = (0.58, 0.215, 0.165)
     """Colour that cheeks, nose tip and ears lean to."""
-    lips: Color = (0.53, 0.20, 0.18)
+    shade: Color = (0.42, 0.27, 0.22)
+    """Colour of the hollows round the eyes and of a shaven jaw."""
+    lips: Color = (0.47, 0.155, 0.14)
     mouth: Color = (0.55, 0.20, 0.18)
     """Inside of the lips and the mouth."""
     hair: Color = (0.085, 0.052, 0.035)
@@ -64,10 +68,11 @@ def skin_color(
     points = backend_to_author(rest_positions)
     scalar = {name: np.clip(fields[:, i].astype(np.float64), 0.0, 1.0) for i, name in enumerate(APPEARANCE_FIELDS)}
     color = np.tile(np.array(palette.skin), (len(points), 1)) * _mottling(points)[:, None]
-    color = _mix(color, palette.flush, 0.5 * _flush(points, scalar["ear"]))
-    color = _mix(color, palette.lips, 0.75 * _vermilion(points))
-    color = _mix(color, palette.hair, _scalp_hair(points, scalar["ear"]))
-    color = _mix(color, palette.brows, 0.38 * brow_density(points))
+    color = _mix(color, palette.shade, 0.30 * _shade(points))
+    color = _mix(color, palette.flush, 0.62 * _flush(points, scalar["ear"]))
+    color = _mix(color, palette.lips, 0.82 * lip_share(points))
+    color = _mix(color, palette.hair, 0.82 * hair_cover(points) * (1.0 - np.clip(1.3 * scalar["ear"], 0.0, 1.0)))
+    color = _mix(color, palette.brows, 0.5 * brow_density(points))
     color = _mix(color, palette.mouth, np.clip(1.2 * scalar["mouth_lining"], 0.0, 1.0))
     color = _mix(color, palette.caruncle, 0.5 * scalar["lid_margin"])
     lashes = np.clip(scalar["upper_lashes"] ** 1.5 + 0.35 * scalar["lower_lashes"] ** 1.5, 0.0, 1.0)
@@ -82,11 +87,10 @@ def _mix(color: Array, other: Color, share: Array) -> Array:
 
 
 def _mottling(points: Array) -> Array:
-    """Return a faint uneven brightness (n,) of the skin, about +-4 %."""
-    x, f, z = points.T
-    coarse = np.sin(1.7 * x + 0.9 * z) * np.sin(1.3 * f - 1.1 * z)
-    fine = np.sin(6.1 * x + 4.3 * f) * np.sin(5.3 * z - 3.7 * f)
-    return 1.0 + 0.025 * coarse + 0.015 * fine
+    """Return a faint uneven brightness (n,) of the skin, about +-6 %."""
+    coarse = value_noise(points, 2.2) + 0.6 * value_noise(points, 0.9)
+    fine = value_noise(points, 0.22) + 0.7 * value_noise(points, 0.11)
+    return 1.0 + 0.035 * coarse + 0.025 * fine
 
 
 def _blob(points: Array, center: Color, radii: Color) -> Array:
@@ -98,31 +102,24 @@ def _flush(points: Array, ear: Array) -> Array:
     cheek = 0.55 * _blob(points, (4.2, 6.8, -3.2), (1.9, 2.5, 1.7))
     tip = 0.55 * _blob(points, (0.0, 11.0, -3.5), (1.4, 1.6, 1.0))
     chin = 0.25 * _blob(points, (0.0, 9.2, -9.8), (1.6, 1.5, 1.2))
-    under_eye = 0.25 * _blob(points, (3.1, 8.2, -1.2), (1.4, 1.5, 0.5))
-    return np.clip(cheek + tip + chin + under_eye + 0.45 * ear, 0.0, 1.0)
+    under_eye = 0.25 * _blob(points, (3.1, 8.2, -1.4), (1.4, 1.5, 0.5))
+    lids = 0.20 * _blob(points, (3.2, 8.2, 0.9), (1.6, 1.5, 0.5))
+    wings = 0.30 * _blob(points, (1.4, 9.8, -4.0), (0.6, 1.0, 0.6))
+    uneven = 1.0 + 0.35 * value_noise(points, 0.8, 20) + 0.20 * value_noise(points, 0.3, 21)
+    return np.clip((cheek + tip + chin + under_eye + lids + wings) * uneven + 0.5 * ear, 0.0, 1.0)
 
 
-def _vermilion(points: Array) -> Array:
-    x, f, z = points.T
-    _, upper, lower = lip_lines(x)
-    inside = np.minimum(upper - z, z - lower)
-    within = smoothstep(MOUTH_HALF_WIDTH + 0.12 - np.abs(x), 0.0, 0.2)
-    return within * (f > 7.0) / (1.0 + np.exp(-np.clip(inside / 0.05, -60.0, 60.0)))
+def _shade(points: Array) -> Array:
+    socket = 0.7 * _blob(points, (2.0, 8.3, 0.4), (0.8, 1.5, 0.9))
+    below = 0.5 * _blob(points, (2.6, 8.2, -1.3), (1.1, 1.5, 0.4))
+    temple = 0.4 * _blob(points, (6.4, 4.6, 1.8), (1.2, 2.2, 1.8))
+    jaw = 0.35 * _blob(points, (4.4, 4.0, -8.6), (2.2, 3.2, 1.2))
+    return np.clip(socket + below + temple + jaw, 0.0, 1.0)
 
 
 def brow_density(points: Array) -> Array:
     """Return how much shade the eyebrows' hairs give the skin at author-space points (n, 3), 0..1."""
     x, f, z = np.abs(points[:, 0]), points[:, 1], points[:, 2]
-    strip = np.exp(-(((z - brow_middle(x)) / (0.9 * brow_half_height(x) + 0.06)) ** 2))
+    strip = np.exp(-(((z - brow_middle(x)) / (0.95 * brow_half_height(x) + 0.10)) ** 2))
     ends = smoothstep(x, 1.35, 2.1) * (1.0 - smoothstep(x, 4.7, 5.25))
     return strip * ends * (f > 4.0)
-
-
-def _scalp_hair(points: Array, ear: Array) -> Array:
-    x, f, z = np.abs(points[:, 0]), points[:, 1], points[:, 2]
-    line = np.interp(f, [-3.2, -2.4, 0.6, 1.6, 3.6, 5.0, 7.0, 9.0], [-5.2, -1.5, -1.2, 1.5, 3.2, 5.2, 6.3, 6.6])
-    line = line + 0.10 * np.sin(2.1 * x) + 0.06 * np.sin(5.3 * x + 3.0 * f)
-    cover = 1.0 / (1.0 + np.exp(-np.clip((z - line) / 0.38, -60.0, 60.0))) * (1.0 - np.clip(1.3 * ear, 0.0, 1.0))
-    grain = 0.25 * np.sin(9.0 * x + 7.3 * z) * np.sin(8.1 * f - 5.7 * z)
-    grain = grain + 0.25 * np.sin(23.0 * x + 17.0 * f) * np.sin(19.0 * z - 11.0 * f)
-    return cover * (0.86 + 0.12 * grain)

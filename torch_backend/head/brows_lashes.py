@@ -19,7 +19,7 @@ SEED = 11
 BROW_HAIRS = 88
 """Of one side."""
 UPPER_LASHES, LOWER_LASHES = 36, 20
-BROW_COLOR = (0.075, 0.045, 0.030)
+BROW_COLOR = (0.085, 0.052, 0.035)
 LASH_COLOR = (0.018, 0.012, 0.010)
 BROW_ENDS = (1.42, 5.15)
 """x of the inner and the outer end."""

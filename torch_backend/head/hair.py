@@ -1,8 +1,8 @@
 """Short hair with a side parting, combed by rules with a fixed seed; `python -m torch_backend.head.hair` freezes it.
 
 Strands are traced over the implicit skin: each runs along the combing direction at a height above the scalp that its
-place and its layer give it, then leans to the strand in the middle of its lock. They are no part of the head's vertices:
-nothing moves them against the skull, so a clip carries them once (author space, cm, while they are made).
+place and its layer give it, then leans to the strand in the middle of its lock. They are no part of the head's
+vertices: nothing moves them against the skull, so a clip carries them once (author space, cm, while they are made).
 """
 
 from __future__ import annotations
@@ -57,7 +57,20 @@ def hair_of_identity(parameters: Mapping[str, float]) -> NDArray[np.float32] | N
     strands = load_hair()
     if strands is None or not any(parameters.values()):
         return strands
-    return warp_points(strands.reshape(-1, 3), parameters).reshape(strands.shape).astype(np.float32)
+    # Identities bend space gently: a parabola through three points of a strand is within 0.1 mm of all of them.
+    num_points = strands.shape[1]
+    nodes = [0, num_points // 2, num_points - 1]
+    moved = warp_points(strands[:, nodes].reshape(-1, 3), parameters).reshape(len(strands), 3, 3)
+    return (strands + np.einsum("np,snc->spc", _parabola(num_points, nodes), moved - strands[:, nodes])).astype(
+        np.float32
+    )
+
+
+def _parabola(num_points: int, nodes: list[int]) -> Array:
+    """Return Lagrange's weights (3, P) of three nodes at the points 0 .. P - 1."""
+    places = np.arange(num_points)
+    factors = [[(places - other) / (node - other) for other in nodes if other != node] for node in nodes]
+    return np.array([np.prod(each, axis=0) for each in factors])
 
 
 def hairline_height(forward: Array) -> Array:
@@ -149,7 +162,7 @@ def _is_top(points: Array) -> Array:
 
 
 def _lengths(points: Array) -> Array:
-    x, f, z = points.T
+    _, f, z = points.T
     sides = np.interp(z, [-5.0, -2.0, 0.5, 3.0, 5.5], [0.55, 0.75, 1.1, 1.7, 2.6])
     top = 3.6 + 1.1 * smoothstep(f, 0.0, 7.0) - 0.5 * smoothstep(-f, 2.0, 7.0)
     part = _is_top(points)

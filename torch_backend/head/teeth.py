@@ -9,8 +9,8 @@ import numpy as np
 from torch_backend.head.author_space import Array
 from torch_backend.head.part_mesh import PartMesh, merge_parts, mirror_part, sweep_closed
 
-TOOTH_COLOR = (0.80, 0.77, 0.68)
-GUM_COLOR = (0.58, 0.23, 0.21)
+TOOTH_COLOR = (0.86, 0.79, 0.65)
+GUM_COLOR = (0.60, 0.24, 0.22)
 HALF_WIDTHS = (0.43, 0.34, 0.38, 0.36, 0.37, 0.50, 0.50)
 """Half widths of the upper teeth from the middle backwards."""
 HALF_HEIGHTS = (0.50, 0.46, 0.52, 0.44, 0.42, 0.38, 0.36)

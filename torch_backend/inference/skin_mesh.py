@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ from numpy.typing import NDArray
 
 from blender_talkhead.contract.errors import UsageError
 from blender_talkhead.contract.motion_clip import TEXTURE_FILES
+from torch_backend.geometry.quad_pairing import pair_triangles
 from torch_backend.geometry.surface_sampling import MIN_POINTS, sample_surface
 from torch_backend.head import Head
+from torch_backend.head.eye_texture import eye_uv
 from torch_backend.models.builders import build_surface_template
 from torch_backend.modules.surface_points import SurfacePoints
 
@@ -89,7 +92,10 @@ def append_parts(
     polygon_starts = np.concatenate([mesh.polygon_starts, mesh.polygon_starts[-1] + part_starts[1:]])
     polygon_vertices = np.concatenate([mesh.polygon_vertices, part_corners])
     skin_uvs = to_texture_coordinates(mesh.uv)[mesh.polygon_vertices]
-    corner_uvs = np.concatenate([skin_uvs, np.zeros((len(part_corners), 2))])
+    part_uvs = np.zeros((len(head.vertices) - skin, 2))
+    eyes_start, eyes_stop = head.parts["eyes"]
+    part_uvs[eyes_start - skin : eyes_stop - skin] = eye_uv()
+    corner_uvs = np.concatenate([skin_uvs, part_uvs[part_corners - num_points]])
     parts = {
         name: (start, stop) if name == "skin" else (start + shift, stop + shift)
         for name, (start, stop) in head.parts.items()
@@ -128,16 +134,24 @@ def read_textures() -> dict[str, bytes]:
     return {name: path.read_bytes() for name, path in paths.items() if path.is_file()}
 
 
+@lru_cache(maxsize=1)
 def _own_mesh(head: Head) -> SkinMesh:
+    """The head's vertices, with as many quads as its triangles can be joined to."""
     skin = head.num_skin_vertices
-    counts = np.diff(head.polygon_starts)
-    of_skin = head.polygon_vertices[head.polygon_starts[:-1]] < skin
-    vertices = head.polygon_vertices[np.repeat(of_skin, counts)]
-    starts = np.concatenate([[0], np.cumsum(counts[of_skin])])
+    starts, counts = head.polygon_starts[:-1], np.diff(head.polygon_starts)
+    of_skin = head.polygon_vertices[starts] < skin
+    quads, triangles = (
+        head.polygon_vertices[starts[of_skin & (counts == corners)][:, None] + np.arange(corners)] for corners in (4, 3)
+    )
+    joined, left = pair_triangles(head.vertices[:skin], triangles, head.mirror)
+    polygons = [quads, joined, triangles[left]]
+    sizes = np.concatenate([np.full(len(each), each.shape[1]) for each in polygons])
+    if sizes.sum() + 2 * len(joined) != counts[of_skin].sum():
+        raise ValueError("expected a skin of triangles and quads")
     return SkinMesh(
         points=SurfacePoints.at_vertices(np.arange(skin)),
-        polygon_starts=starts.astype(np.int32),
-        polygon_vertices=vertices.astype(np.int32),
+        polygon_starts=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32),
+        polygon_vertices=np.concatenate([each.ravel() for each in polygons]).astype(np.int32),
         uv=np.asarray(head.uv, np.float32),
         regions={
             name: indices.astype(np.int32)
