@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import head_geometry
-from blender_talkhead.facial.blendshapes import BLENDSHAPE_INDEX
+from blender_talkhead.facial.blendshapes import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX
 from blender_talkhead.facial.identities import random_identity
 from torch_backend.head import load_head
 from torch_backend.head.identity import apply_identity
@@ -36,6 +36,34 @@ def test_crossings_of_segments_with_a_triangle():
     np.testing.assert_array_equal(counts, [1, 0, 0, 0, 1])
     both = np.concatenate([triangle, triangle[:, ::-1] * [1, 1, 1.5]])
     np.testing.assert_array_equal(face_collisions._count_crossings(np.zeros(3), ends[:2], both), [2, 0])
+
+
+def test_crossings_are_those_of_all_pairs(monkeypatch):
+    random = np.random.default_rng(3)
+    origin, ends = random.normal(size=3), random.normal(size=(60, 3)) * 3.0 + [0.0, 0.0, 2.0]
+    triangles = random.normal(size=(150, 3, 3)) * 2.0
+    counts = face_collisions._count_crossings(origin, ends, triangles)
+    every = np.meshgrid(np.arange(60), np.arange(150), indexing="ij")
+    monkeypatch.setattr(face_collisions, "_possible_crossings", lambda *_: tuple(axis.ravel() for axis in every))
+    np.testing.assert_array_equal(counts, face_collisions._count_crossings(origin, ends, triangles))
+    assert counts.max() > 2
+
+
+def test_lids_clear_the_ball_on_their_way(head):
+    poses = head_geometry.single_shapes()[len(ARKIT_BLENDSHAPES) :]
+    blink = poses[:, BLENDSHAPE_INDEX["eyeBlinkLeft"]]
+    assert set(np.unique(blink)) == {0.25, 0.5, 0.75}
+    positions = head.vertices + np.tensordot(poses.astype(np.float32), head.blendshapes, axes=1)
+    assert measure_lid_cut(head, positions).max() < 0.0
+
+
+def test_random_speech_blinks_closes_and_shows_moods(head):
+    speech, closures = head_geometry.random_speech(head, 200, seed=1)
+    assert speech.shape == (200, len(ARKIT_BLENDSHAPES))
+    for name in ("eyeBlinkLeft", "mouthSmileLeft", "browDownLeft", "browInnerUp", "mouthFrownRight", "eyeWideRight"):
+        assert speech[:, BLENDSHAPE_INDEX[name]].max() > 0.5, name
+    assert len(closures) > 0
+    np.testing.assert_array_equal(speech, head_geometry.random_speech(head, 200, seed=1)[0])
 
 
 def test_a_lid_pushed_into_the_ball_is_found(head):

@@ -95,6 +95,16 @@ def test_closures_survive_keyed_controls() -> None:
     assert (after <= 2.0 * np.maximum(before, 0.0) + EXPRESSION_GAP_MM + 1e-3).all()
 
 
+def test_lips_that_rest_may_be_opened_and_pressed_ones_not() -> None:
+    weights = np.zeros((60, len(ARKIT_BLENDSHAPES)), np.float32)
+    weights[30:, BLENDSHAPE_INDEX["mouthPressLeft"]] = 0.35
+    gaps = np.zeros((len(ARKIT_BLENDSHAPES), 3), np.float32)
+    performance = Performance(30.0, weights, np.zeros((60, 0), np.float32), gaps)
+    shut = find_closures(performance)
+    assert (shut[:30] == 0.0).all()
+    assert (shut[30:] == 1.0).all()
+
+
 def test_strengths_scale_their_part_alone() -> None:
     performance = make_performance()
     half = compose_performance(performance, controls_with(mouth_strength=0.5))
