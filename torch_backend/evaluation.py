@@ -223,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("corpus", type=Path, help="folder made by `python -m torch_backend corpus`")
     parser.add_argument("--weights", type=Path, help="MMTalker checkpoint (default: the shipped one)")
-    parser.add_argument("--limit", type=int, default=40, help="utterances at most (default: 40)")
+    parser.add_argument("--limit", type=int, default=40, help="utterances of each group at most (default: 40)")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     from torch_backend.inference.mmtalker import MMTalkerPredictor  # torch: only when something is predicted
@@ -231,13 +231,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     head = load_head()
     held_out = load_corpus(options.corpus)[::HELD_OUT_EVERY]
-    chosen = held_out[:: max(1, len(held_out) // options.limit)][: options.limit]
-    _LOGGER.info("%d of %d held-out utterances", len(chosen), len(held_out))
+    groups = {
+        "": [utterance for utterance in held_out if utterance.language == "en"],
+        ", voices that the shipped encoder has not heard": [each for each in held_out if each.language != "en"],
+    }
     predictors: dict[str, MotionPredictor] = {
         "mmtalker": MMTalkerPredictor.load(options.weights),
         "still face": StillFace(template_of_head(head)),
     }
-    scores = {name: asdict(evaluate_predictor(each, chosen, head)) for name, each in predictors.items()}
+    scores = {}
+    for group, utterances in groups.items():
+        chosen = utterances[:: max(1, len(utterances) // options.limit)][: options.limit]
+        _LOGGER.info("%d of %d held-out utterances%s", len(chosen), len(utterances), group)
+        for name, each in predictors.items() if chosen else ():
+            scores[f"{name}{group}"] = asdict(evaluate_predictor(each, chosen, head))
     sys.stdout.write(json.dumps(scores, indent=2) + "\n")
     return 0
 

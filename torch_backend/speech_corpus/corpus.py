@@ -110,7 +110,7 @@ def build_corpus(
         seed: of sentences and of voice settings.
         minutes: "engine/voice" -> minutes of speech.
         num_processes: voices synthesised side by side; does not change the result.
-        allow_missing: leave out voices of engines that are not installed instead of raising.
+        allow_missing: leave out engines and festival voices that are not installed instead of raising.
 
     Returns:
         Hash and size of the corpus.
@@ -123,6 +123,9 @@ def build_corpus(
         raise ValueError(f"expected a new or empty folder, got {output}")
     versions = _find_versions(minutes, allow_missing)
     plan = {name: amount for name, amount in minutes.items() if name.split("/")[0] in versions}
+    if allow_missing and "festival" in versions:
+        found = {f"festival/{voice}" for voice in FestivalEngine().find_voices()}
+        plan = {name: amount for name, amount in plan.items() if name in found or not name.startswith("festival/")}
     (output / "audio").mkdir(parents=True, exist_ok=True)
     jobs = [(output, seed, index, name, plan[name]) for index, name in enumerate(plan)]
     # A fresh process for every voice: espeak-ng's noise goes on from sentence to sentence, so that what it says
