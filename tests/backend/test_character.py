@@ -43,7 +43,7 @@ def test_a_character_at_rest_is_the_identity_as_one_still_frame(tmp_path: Path, 
     np.testing.assert_allclose(clip.template_vertices, expected.vertices, atol=1e-7)
     assert clip.vertex_offsets.shape == (1, len(expected.vertices), 3) and not clip.vertex_offsets.any()
     assert clip.info.options["identity_parameters"] == resolve_identity("broad")
-    assert len(clip.polygon_starts) == len(load_head().polygon_starts)
+    assert (np.diff(clip.polygon_starts) == 4).mean() > 0.75
 
 
 def test_a_change_leads_from_one_identity_to_the_other(tmp_path: Path, models: ModelCache) -> None:
