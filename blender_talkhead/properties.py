@@ -55,7 +55,7 @@ BAKES = (
      "FILE_CACHE", 2),
 )  # fmt: skip
 DETAILS = (
-    ("ARTIST", "Artist Mesh", "The head's own mesh, with loops of quads around eyes and mouth, for editing by hand",
+    ("ARTIST", "Artist Mesh", "The head's own mesh: five of six faces are quads, in loops around eyes and mouth",
      "MESH_GRID", 0),
     ("SAMPLED", "Resampled", "Triangles, as many as wanted, denser where the face moves", "MESH_ICOSPHERE", 1),
 )  # fmt: skip
