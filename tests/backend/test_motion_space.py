@@ -245,12 +245,12 @@ def _count_shapes(predictor: MMTalkerPredictor, samples: np.ndarray, identity: i
 
 @pytest.mark.skipif(not DEFAULT_WEIGHTS.is_file(), reason="no shipped weights in this checkout")
 def test_shipped_weights_bake_to_few_shapes_with_teeth_and_under_an_identity() -> None:
-    """The articulation model has 14 independent curves; the rigid motion of the jaw adds at most 5."""
+    """The articulation model has 14 independent curves; the rigid motion of the jaw adds at most 5, the tongue 3."""
     samples = make_speech(6.0)
     predictor = MMTalkerPredictor.load()
     assert predictor.project_motion
-    assert _count_shapes(predictor, samples, None) <= 19
-    assert _count_shapes(predictor, samples, 3) <= 19
+    assert _count_shapes(predictor, samples, None) <= 22
+    assert _count_shapes(predictor, samples, 3) <= 22
     own = MMTalkerPredictor.load(project_motion=False)
     assert not own.project_motion
     assert _count_shapes(own, samples, None) > 60
