@@ -88,7 +88,7 @@ def test_own_mesh_is_the_head(predictor: MMTalkerPredictor) -> None:
     plan.validate()
     assert np.allclose(plan.template_vertices, head.vertices, atol=1e-7)
     assert plan.parts == {name: tuple(span) for name, span in head.parts.items()}
-    assert np.array_equal(np.sort(plan.polygon_vertices), np.sort(head.polygon_vertices))
+    assert np.array_equal(np.unique(plan.polygon_vertices), np.unique(head.polygon_vertices))
     assert (np.diff(plan.polygon_starts) == 4).sum() > 3000  # quads stay quads
     assert {"lips", "lips_inner_upper", "lips_inner_lower", "mouth_corner_left", "eye_region"} <= set(plan.regions)
 
