@@ -52,7 +52,7 @@ class DataConfig:
     """Only evaluated on, as engine/voice; none: every 25th utterance."""
     espeak_weight: float = 0.35
     """Share of formant speech relative to its length."""
-    foreign_weight: float = 1.0
+    foreign_weight: float = 0.7
     """Share of voices of other languages relative to their length: the shipped encoder has not heard them."""
     background_weight: float = 2.0
     """Share of noise without speech relative to its length."""
