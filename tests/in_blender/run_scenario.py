@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from blender_talkhead import compat
 from tests.in_blender import (
     animation_scenarios,
+    appearance_scenarios,
     bad_input_scenarios,
     character_scenarios,
     export_scenarios,
@@ -24,6 +25,7 @@ from tests.in_blender import (
 MODULES = (
     scenarios,
     animation_scenarios,
+    appearance_scenarios,
     bad_input_scenarios,
     character_scenarios,
     export_scenarios,
