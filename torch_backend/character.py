@@ -6,17 +6,20 @@ resolution lie where the weights put them.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blender_talkhead.contract.errors import UsageError
 from blender_talkhead.contract.identity_change import IdentityChange, Pivots, save_identity_change
 from blender_talkhead.contract.jobs import AnimateJob, CharacterJob, ReshapeJob
 from blender_talkhead.contract.motion_clip import KIND, MotionClipWriter
 from blender_talkhead.contract.result import ResultInfo
+from blender_talkhead.facial.blendshapes import BLENDSHAPE_INDEX
 from blender_talkhead.facial.identities import resolve_identity
 from torch_backend.emitter import Emitter
 from torch_backend.info import read_version
@@ -24,6 +27,7 @@ from torch_backend.model_cache import ModelCache
 from torch_backend.unfinished import unfinished_folder
 
 if TYPE_CHECKING:
+    from torch_backend.head import Head
     from torch_backend.head.identity import IdentityShape
     from torch_backend.inference.mmtalker import MMTalkerPlan
     from torch_backend.inference.skin_mesh import SkinMesh
@@ -32,6 +36,8 @@ METHOD = "character"
 """What the result of a character at rest names as its method."""
 _RATE = 30.0
 _PLANNED = 0.8
+_PROBED_OPENING = 0.4
+"""Weight of jawOpen at which the jaws of two identities are compared."""
 
 
 def make_character(job: CharacterJob, emitter: Emitter, models: ModelCache) -> Path:
@@ -87,7 +93,7 @@ def reshape(job: ReshapeJob, emitter: Emitter, models: ModelCache) -> Path:
 
     head, points = load_head(), _skin_mesh(job, models).points
     before, after = _shape(previous_parameters), _shape(parameters)
-    jacobians = after.jacobians.astype(np.float64) @ np.linalg.inv(before.jacobians.astype(np.float64))
+    jacobians = _carriers(head, parameters) @ np.linalg.inv(_carriers(head, previous_parameters))
     change = IdentityChange(
         vertices=values_with_parts(head, points, after.vertices),
         previous_vertices=values_with_parts(head, points, before.vertices),
@@ -140,6 +146,34 @@ def _shape_of(parameters: tuple[tuple[str, float], ...]) -> IdentityShape:
     from torch_backend.head.identity import shape_identity
 
     return shape_identity(load_head(), dict(parameters))
+
+
+def _carriers(head: Head, parameters: dict[str, float]) -> NDArray[np.float64]:
+    """Return (V, 3, 3) what carries displacements of the mean head over to an identity.
+
+    The Jacobian, but for what sits in the lower jaw, which turns stiffly with the chin: what an opening jaw does to the
+    one head is brought to what it does to the other by a similarity of the side view. Other openings of speech are then
+    carried to a few tenths of a millimetre.
+    """
+    from torch_backend.head.parts_motion import follow_jaw
+
+    shape = _shape(parameters)
+    carriers: NDArray[np.float64] = shape.jacobians.astype(np.float64)
+    if not parameters:
+        return carriers
+    anchors, parts = head.regions["jaw_anchor"], head.regions["jaw_parts"]
+    opening = _PROBED_OPENING * head.blendshapes[BLENDSHAPE_INDEX["jawOpen"], anchors]
+    carried = np.einsum("vij,vj->vi", carriers[anchors], opening)
+    changed = replace(head, vertices=shape.vertices, jaw_hinge=shape.jaw_hinge)
+    in_parts = parts - head.num_skin_vertices
+    before, after = (
+        follow_jaw(each, offsets[None])[0, in_parts].astype(np.float64)
+        for each, offsets in ((head, opening), (changed, carried))
+    )
+    ratio = (after[:, 1] + 1j * after[:, 2]) / (before[:, 1] + 1j * before[:, 2])
+    carriers[parts] = np.eye(3)
+    carriers[parts, 1:, 1:] = np.stack([ratio.real, -ratio.imag, ratio.imag, ratio.real], axis=1).reshape(-1, 2, 2)
+    return carriers
 
 
 def _pivots(shape: IdentityShape) -> Pivots:

@@ -11,6 +11,7 @@ from blender_talkhead.contract.errors import BackendError, OutputError, UsageErr
 from blender_talkhead.contract.identity_change import load_identity_change
 from blender_talkhead.contract.jobs import CharacterJob, ReshapeJob
 from blender_talkhead.contract.motion_clip import load_motion_clip
+from blender_talkhead.facial.blendshapes import BLENDSHAPE_INDEX
 from blender_talkhead.facial.identities import random_identity, resolve_identity
 from blender_talkhead.ui.estimates import OWN_MESH_VERTICES, PARTS_VERTICES
 from tests.untrained_weights import write_untrained_weights
@@ -18,6 +19,7 @@ from torch_backend import character
 from torch_backend.emitter import Emitter
 from torch_backend.head import load_head
 from torch_backend.head.identity import apply_identity
+from torch_backend.head.parts_motion import follow_jaw
 from torch_backend.model_cache import ModelCache
 
 
@@ -56,8 +58,26 @@ def test_a_change_leads_from_one_identity_to_the_other(tmp_path: Path, models: M
     np.testing.assert_allclose(change.vertices, after.vertices, atol=1e-7)
     np.testing.assert_allclose(change.pivots["eye_left"], after.eye_centers[0], atol=1e-7)
     np.testing.assert_allclose(change.previous_pivots["eye_right"], before.eye_centers[1], atol=1e-7)
-    carried = np.einsum("vij,kvj->kvi", change.jacobians, before.blendshapes)
-    np.testing.assert_allclose(carried, after.blendshapes, atol=1e-5)
+    skin = mean.num_skin_vertices
+    carried = np.einsum("vij,kvj->kvi", change.jacobians[:skin], before.blendshapes[:, :skin])
+    np.testing.assert_allclose(carried, after.blendshapes[:, :skin], atol=1e-5)
+
+
+@pytest.mark.parametrize("identity", ["broad", "youth", "5"])
+def test_teeth_and_tongue_turn_with_the_new_jaw(tmp_path: Path, models: ModelCache, identity: str) -> None:
+    """As an animation of that identity moves them, which fits a stiff jaw to the chin."""
+    job = ReshapeJob(tmp_path / "r", identity=identity, previous_identity="soft")
+    change = load_identity_change(character.reshape(job, emitter(), models))
+    mean = load_head()
+    before, after = (apply_identity(mean, resolve_identity(each)) for each in ("soft", identity))
+    skin, anchors = mean.num_skin_vertices, mean.regions["jaw_anchor"]
+    offsets = [0.3 * head.blendshapes[BLENDSHAPE_INDEX["jawOpen"], anchors] for head in (before, after)]
+    moved = follow_jaw(before, offsets[0][None])[0]
+    expected = follow_jaw(after, offsets[1][None])[0]
+    carried = np.einsum("vij,vj->vi", change.jacobians[skin:], moved)
+    parts = mean.regions["jaw_parts"] - skin
+    assert np.linalg.norm(expected[parts], axis=1).max() > 0.005
+    assert np.linalg.norm(carried[parts] - expected[parts], axis=1).max() < 0.0005
 
 
 def test_no_change_changes_nothing(tmp_path: Path, models: ModelCache) -> None:

@@ -212,6 +212,8 @@ class IdentityShape:
     """(V, 3, 3) of the identity's map at the mean head's vertices."""
     eye_centers: NDArray[np.float32]
     """(2, 3) left and right."""
+    jaw_hinge: NDArray[np.float32]
+    """(3,) a point on the axis that the jaw opens about."""
 
 
 def shape_identity(head: Head, parameters: Mapping[str, float]) -> IdentityShape:
@@ -226,6 +228,7 @@ def shape_identity(head: Head, parameters: Mapping[str, float]) -> IdentityShape
         author_to_backend(moved).astype(np.float32),
         _to_backend_axes(jacobian),
         author_to_backend(_moved_eye_centers(parameters)).astype(np.float32),
+        warp_points(author_to_backend(JAW_HINGE)[None], parameters)[0].astype(np.float32),
     )
 
 
@@ -247,12 +250,11 @@ def apply_identity(head: Head, parameters: Mapping[str, float]) -> Head:
         return head
     shape = shape_identity(head, parameters)
     size = 1.0 + EYE_PARAMETERS["eye_size"] * parameters.get("eye_size", 0.0)
-    hinge = warp_points(author_to_backend(JAW_HINGE)[None], parameters)[0]
     return replace(
         head,
         vertices=shape.vertices,
         blendshapes=np.einsum("vij,kvj->kvi", shape.jacobians, head.blendshapes),
         eye_centers=shape.eye_centers,
         eye_radius=head.eye_radius * size,
-        jaw_hinge=hinge.astype(np.float32),
+        jaw_hinge=shape.jaw_hinge,
     )
