@@ -141,7 +141,8 @@ def test_weights_that_changed_are_loaded_again(worker: RunningWorker, job: Anima
     tensors["decoder.output.weight"] *= 0.5
     save_checkpoint(copy, tensors, metadata)
     after = finish(worker, replace(job, weights=copy, output=tmp_path / "after"))
-    offsets = [load_motion_clip(folder).read_offsets(0, 91) for folder in (before, after)]
+    # of the skin: the tongue moves by itself, without the network
+    offsets = [load_motion_clip(folder).read_offsets(0, 91)[:, : job.vertices] for folder in (before, after)]
     assert np.abs(offsets[1]).max() < 0.9 * np.abs(offsets[0]).max()
     assert load_motion_clip(before).info.weights_sha256 != load_motion_clip(after).info.weights_sha256
 
