@@ -117,7 +117,7 @@ def test_the_mouth_is_the_networks_and_the_lids_are_the_performances(
     np.testing.assert_allclose(performed[:, lips], plain[:, lips], atol=2e-6)
     columns = [BLENDSHAPE_INDEX[name] for name in UPPER_FACE]
     expected = np.einsum("tc,cvi->tvi", motion.performance.upper_face, head.blendshapes[columns][:, lids])
-    assert np.abs(performed[:, lids] - expected).max() < 1e-4  # smiles move the lower lid a little
+    assert np.abs(performed[:, lids] - expected).max() < 2e-4  # smiles move the lower lid a little
     tracks = motion.tracks()
     assert tracks.blendshape_weights is not None and tracks.performance is not None
     again = np.tensordot(tracks.blendshape_weights, tracks.performance.blendshapes, 1)
