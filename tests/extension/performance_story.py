@@ -73,6 +73,8 @@ def key_controls(
             go_to_frame(window, frame)
             for name, value in values.items():
                 set_and_key(window, places[name], name, value)
+            window.move(*window.center("VIEW_3D"))
+            time.sleep(1.5)  # until the tooltip is gone and all is drawn
             window.picture(f"keyed_at_{frame}")
         facts["keys"] = performance_now(window)["keys"]
         facts |= apply(window, places, before)
