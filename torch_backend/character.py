@@ -94,10 +94,16 @@ def reshape(job: ReshapeJob, emitter: Emitter, models: ModelCache) -> Path:
     head, points = load_head(), _skin_mesh(job, models).points
     before, after = _shape(previous_parameters), _shape(parameters)
     jacobians = _carriers(head, parameters) @ np.linalg.inv(_carriers(head, previous_parameters))
+    start, stop = head.parts["tongue"]
+    tongue, shift = np.arange(start, stop), len(points) - head.num_skin_vertices
+    of_tongue = (each.jacobians[start:stop].astype(np.float64) for each in (after, before))
     change = IdentityChange(
         vertices=values_with_parts(head, points, after.vertices),
         previous_vertices=values_with_parts(head, points, before.vertices),
         jacobians=values_with_parts(head, points, jacobians),
+        jaw=(np.setdiff1d(head.regions["jaw_parts"], tongue) + shift).astype(np.int32),
+        tongue=(tongue + shift).astype(np.int32),
+        tongue_jacobians=(next(of_tongue) @ np.linalg.inv(next(of_tongue))).astype(np.float32),
         pivots=_pivots(after),
         previous_pivots=_pivots(before),
         hair=hair_of_identity(parameters),

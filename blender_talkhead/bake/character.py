@@ -6,6 +6,7 @@ what it does, and no speech is looked at again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +32,8 @@ from ..scene.mesh import create_head_object, link_head
 from ..scene.rig import find_rig, move_bones
 from .mesh_cache import cache_path
 
+FloatArray = NDArray[np.float32]
+_NEGLIGIBLE = 1e-5
 _AXES = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
 """Backend axes into Blender's, as `to_blender_axes`."""
 
@@ -118,12 +121,13 @@ def reshape_head(head: Any, change: IdentityChange, identity: str) -> None:
             "edited? Undo that, or create a new character"
         )
     before, after = to_blender_axes(change.previous_vertices), to_blender_axes(change.vertices)
-    jacobians = (_AXES @ change.jacobians.astype(np.float64) @ _AXES.T).astype(np.float32)
+    carry = _carrier(change, before)
     keys = mesh.shape_keys
     for points in [mesh.vertices, *([] if keys is None else [key.points for key in keys.key_blocks])]:
         positions = np.empty(len(before) * 3, np.float32)
         points.foreach_get("co", positions)
-        points.foreach_set("co", _carried(positions.reshape(-1, 3), before, after, jacobians).reshape(-1))
+        moved = after + carry(positions.reshape(-1, 3) - before)
+        points.foreach_set("co", np.ascontiguousarray(moved, np.float32).reshape(-1))
     rig = find_rig(head)
     if rig is not None and rig.data.is_editable:
         move_bones(rig, _pivots(change.previous_pivots), _pivots(change.pivots))
@@ -142,14 +146,31 @@ def find_character(name: str) -> Any | None:
     return item if item is not None and item.type == "MESH" else None
 
 
-def _carried(
-    positions: NDArray[np.float32],
-    before: NDArray[np.float32],
-    after: NDArray[np.float32],
-    jacobians: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    moved: NDArray[np.float32] = after + np.matmul(jacobians, (positions - before)[:, :, None])[:, :, 0]
-    return np.ascontiguousarray(moved, np.float32)
+def _carrier(change: IdentityChange, before: FloatArray) -> Callable[[FloatArray], FloatArray]:
+    """Return what carries displacements (V, 3) over the change.
+
+    The tongue rides on the jaw and moves by itself. A jaw's displacement is affine in the place, so that of lower teeth
+    and gums tells the jaw's share of the tongue's; each share is carried by its own Jacobians.
+    """
+    jacobians, of_tongue = (
+        (_AXES @ each.astype(np.float64) @ _AXES.T).astype(np.float32)
+        for each in (change.jacobians, change.tongue_jacobians)
+    )
+    jaw, tongue = change.jaw, change.tongue
+    places = [np.column_stack([before[each], np.ones(len(each))]).astype(np.float64) for each in (jaw, tongue)]
+    ride = (places[1] @ np.linalg.pinv(places[0], _NEGLIGIBLE)).astype(np.float32) if len(jaw) else None
+
+    def carry(offsets: FloatArray) -> FloatArray:
+        moved: FloatArray = np.matmul(jacobians, offsets[:, :, None])[:, :, 0]
+        if ride is not None and len(tongue):
+            riding = ride @ offsets[jaw]
+            moved[tongue] = (
+                np.matmul(jacobians[tongue], riding[:, :, None])
+                + np.matmul(of_tongue, (offsets[tongue] - riding)[:, :, None])
+            )[:, :, 0]
+        return moved
+
+    return carry
 
 
 def _pivots(pivots: dict[str, tuple[float, float, float]]) -> dict[str, NDArray[np.float32]]:

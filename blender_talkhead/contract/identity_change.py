@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from .errors import BackendError, OutputError
 
 FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int32]
 Pivots = dict[str, tuple[float, float, float]]
 
 CONTENT_FILE = "identity_change.json"
 FORMAT_VERSION = 1
-_ARRAYS = ("vertices", "previous_vertices", "jacobians")
+_ARRAYS = ("vertices", "previous_vertices", "jacobians", "jaw", "tongue", "tongue_jacobians")
 _PIVOTS = ("head", "eye_left", "eye_right")
 
 
@@ -36,7 +37,13 @@ class IdentityChange:
     previous_vertices: FloatArray
     """(V, 3) rest positions before it, float32."""
     jacobians: FloatArray
-    """(V, 3, 3) of the change at each vertex, float32."""
+    """(V, 3, 3) of the change at each vertex, float32; at what the jaw carries, of what the jaw does to it."""
+    jaw: IntArray
+    """(N,) int32, the vertices that the jaw carries stiffly: lower teeth and gums."""
+    tongue: IntArray
+    """(M,) int32, the vertices that move on the jaw."""
+    tongue_jacobians: FloatArray
+    """(M, 3, 3) of the change, for what the tongue does by itself, float32."""
     pivots: Pivots
     """What head, left and right eye turn about, after the change."""
     previous_pivots: Pivots
@@ -51,11 +58,21 @@ class IdentityChange:
             ValueError: names the array, what was expected and what was found.
         """
         count = len(self.vertices)
-        shapes = {"vertices": (count, 3), "previous_vertices": (count, 3), "jacobians": (count, 3, 3)}
+        shapes = {
+            "vertices": (count, 3),
+            "previous_vertices": (count, 3),
+            "jacobians": (count, 3, 3),
+            "tongue_jacobians": (len(self.tongue), 3, 3),
+        }
         for name, shape in shapes.items():
             array = getattr(self, name)
             if array.dtype != np.float32 or array.shape != shape or not np.isfinite(array).all():
                 raise ValueError(f"{name} must be finite float32 {shape}, got {array.dtype} {array.shape}")
+        for name in ("jaw", "tongue"):
+            indices = getattr(self, name)
+            is_within = len(indices) == 0 or (indices.min() >= 0 and indices.max() < count)
+            if indices.dtype != np.int32 or indices.ndim != 1 or not is_within:
+                raise ValueError(f"{name} must be int32 indices of {count} vertices, got {indices.dtype}")
         if self.hair is not None:
             hair = self.hair
             if hair.dtype != np.float32 or hair.ndim != 3 or hair.shape[2] != 3 or not np.isfinite(hair).all():

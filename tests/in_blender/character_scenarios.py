@@ -12,6 +12,11 @@ from typing import Any
 import bpy
 import numpy as np
 
+from blender_talkhead.bake.character import reshape_head
+from blender_talkhead.bake.take import BakeSettings, bake_take
+from blender_talkhead.compat import action_fcurves
+from blender_talkhead.contract.identity_change import IdentityChange
+from blender_talkhead.contract.motion_clip import load_motion_clip
 from blender_talkhead.facial.identities import load_character, random_identity, resolve_identity
 from blender_talkhead.facial.identity_parameters import IDENTITY_PARAMETERS
 from blender_talkhead.facial.identity_presets import IDENTITY_PRESETS
@@ -23,6 +28,7 @@ from blender_talkhead.scene.character_store import (
     wanted_identity,
     wanted_parameters,
 )
+from blender_talkhead.scene.coordinates import to_backend_axes, to_blender_axes
 from blender_talkhead.scene.mesh import read_rest_positions
 from blender_talkhead.scene.rig import find_rig
 from blender_talkhead.session import session
@@ -30,6 +36,7 @@ from blender_talkhead.ui import panels
 from blender_talkhead.ui.takes import list_takes
 from tests.in_blender.recorded_layout import RecordedLayout
 from tests.in_blender.ui_scenarios import enabled, expect_error, recording, use_fake_backend
+from tests.synthetic_clip import write_synthetic_clip
 
 WIDER = np.diag([1.2, 1.0, 1.0])
 """What the made-up backend does at face_width 1, in Blender's axes too."""
@@ -138,6 +145,41 @@ def takes_change_with_their_head(folder: Path) -> None:
         assert rig is None  # the made-up take turns nothing
 
 
+def bones_and_tongue_follow_the_face(folder: Path) -> None:
+    """Bones turn about the new eyes with their curves as they were; the tongue rides on the jaw and moves by itself."""
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    scene = bpy.context.scene
+    info: dict[str, object] = {"options": {"vertices": 441, "identity": None, "identity_parameters": {}}}
+    clip = load_motion_clip(write_synthetic_clip(folder / "clip", 30, info=info, performed=True))
+    head = bpy.data.objects[bake_take(clip, BakeSettings("basis"), scene).object_name]
+    rig = find_rig(head)
+    eye = rig.data.bones["eye_left"]
+    curves = [[tuple(point.co) for point in curve.keyframe_points] for curve in action_fcurves(rig)]
+    assert np.allclose(eye.head_local, (0.03, -0.03, 0.04), atol=1e-6) and curves
+    (jaw_start, jaw_stop), (start, stop) = clip.parts["teeth"], clip.parts["tongue"]
+    jaw, tongue = np.arange(jaw_start, jaw_stop, dtype=np.int32), np.arange(start, stop, dtype=np.int32)
+    rest = clip.template_vertices
+    key = head.shape_key_add(name="both", from_mix=False)
+    offset = np.zeros_like(rest)
+    offset[jaw] = offset[tongue] = (0.0, -0.01, 0.0)  # the jaw drops, and the tongue comes forward beside that
+    offset[tongue] += (0.0, 0.0, 0.02)
+    write(key, rest + offset)
+    stiff, free = np.diag([1.0, 2.0, 1.0]), np.diag([1.0, 1.0, 0.5])
+    jacobians = np.broadcast_to(stiff, (len(rest), 3, 3)).astype(np.float32)
+    of_tongue = np.broadcast_to(free, (len(tongue), 3, 3)).astype(np.float32)
+    pivots = {"head": (0.0, -0.02, -0.02), "eye_left": (0.03, 0.04, 0.03), "eye_right": (-0.03, 0.04, 0.03)}
+    moved = {**pivots, "eye_left": (0.04, 0.05, 0.03), "eye_right": (-0.04, 0.05, 0.03)}
+    shifted = (rest + np.array([0.0, 0.001, 0.0])).astype(np.float32)
+    change = IdentityChange(shifted, rest, jacobians, jaw, tongue, of_tongue, moved, pivots)
+    reshape_head(head, change, "eye_spacing=1")
+    assert np.allclose(eye.head_local, (0.04, -0.03, 0.05), atol=1e-6)
+    assert [[tuple(point.co) for point in curve.keyframe_points] for curve in action_fcurves(rig)] == curves
+    result = to_backend_axes(positions(key)) - shifted
+    np.testing.assert_allclose(result[jaw], np.tile([0.0, -0.02, 0.0], (len(jaw), 1)), atol=1e-6)
+    np.testing.assert_allclose(result[tongue], np.tile([0.0, -0.02, 0.01], (len(tongue), 1)), atol=1e-5)
+    assert read_shown_character(head.data).identity == "eye_spacing=1"
+
+
 def heads_that_cannot_be_shaped(folder: Path) -> None:
     """Editing, caches, edited meshes, foreign objects and a failing backend are told, and change nothing."""
     with enabled(folder):
@@ -173,9 +215,11 @@ def heads_that_cannot_be_shaped(folder: Path) -> None:
 
 
 def sampled_curves(keys: Any) -> list[SimpleNamespace]:
-    from blender_talkhead.compat import action_fcurves
-
     return [SimpleNamespace(co=[tuple(point.co) for point in curve.keyframe_points]) for curve in action_fcurves(keys)]
+
+
+def write(key: Any, values: np.ndarray) -> None:
+    key.data.foreach_set("co", np.ascontiguousarray(to_blender_axes(values.astype(np.float32))).ravel())
 
 
 def positions(key: Any) -> np.ndarray:

@@ -22,6 +22,7 @@ SCENARIOS = [
     ("sliders_presets_and_files",),
     ("heads_at_rest_speak_later",),
     ("takes_change_with_their_head",),
+    ("bones_and_tongue_follow_the_face",),
     ("heads_that_cannot_be_shaped",),
 ]
 

@@ -129,7 +129,10 @@ def reshape(job: ReshapeJob) -> None:
         return {"head": (0.0, 0.0, 0.0), "eye_left": left, "eye_right": (-left[0], left[1], left[2])}
 
     jacobians = np.broadcast_to(after @ np.linalg.inv(before), (len(rest), 3, 3)).astype(np.float32)
-    change = IdentityChange(rest @ after.T, rest @ before.T, jacobians, pivots(after), pivots(before))
+    nothing = np.zeros(0, np.int32)
+    change = IdentityChange(
+        rest @ after.T, rest @ before.T, jacobians, nothing, nothing, jacobians[:0], pivots(after), pivots(before)
+    )
     save_identity_change(job.output, change)
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from blender_talkhead.command_options import AnimateOptions, InfoOptions, RemoveOptions, parse_options
+from blender_talkhead.command_options import AnimateOptions, BatchOptions, InfoOptions, RemoveOptions, parse_options
+from blender_talkhead.facial.identities import Character, encode_character
 
 
 def test_defaults_and_absolute_paths() -> None:
@@ -41,6 +42,25 @@ def test_every_option() -> None:
     assert options.preview is not None and options.preview.name == "p.MP4"
 
 
+def test_characters_and_the_own_mesh(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "face.json"
+    path.write_text(encode_character(Character("A", {"nose_width": 0.5})), encoding="utf-8")
+    words = ["animate", "a.wav", "--output", "o.blend", "--vertices", "native", "--identity"]
+    options = parse_options([*words, str(path)])
+    assert isinstance(options, AnimateOptions) and (options.identity, options.vertices) == ("nose_width=0.5", 0)
+    assert parse_options([*words, "broad,nose_width=1"]).identity == "broad,nose_width=1"  # type: ignore[union-attr]
+    path.write_text("{}", encoding="utf-8")
+    for wrong, text in ((path, "no character of TalkHead"), (tmp_path / "gone.json", "cannot read the character")):
+        with pytest.raises(SystemExit) as stop:
+            parse_options([*words, str(wrong)])
+        assert stop.value.code == 3 and text in capsys.readouterr().err
+    rows = tmp_path / "jobs.csv"
+    path.write_text(encode_character(Character("A", {"nose_width": 0.5})), encoding="utf-8")
+    rows.write_text("audio,output,identity\na.wav,o.blend,face.json\n", encoding="utf-8")
+    batch = parse_options(["batch", str(rows)])
+    assert isinstance(batch, BatchOptions) and batch.jobs[0].identity == "nose_width=0.5"
+
+
 def test_remove_and_info() -> None:
     assert parse_options(["remove", "Head", "--file", "/f.blend"]) == RemoveOptions(
         "Head", Path("/f.blend").absolute(), None, False
@@ -58,6 +78,8 @@ def test_remove_and_info() -> None:
         ("animate a.wav --output o.blend --vertices 499", "expected 500 to 50000, got 499"),
         ("animate a.wav --output o.blend --vertices 50001", "expected 500 to 50000"),
         ("animate a.wav --output o.blend --vertices many", "whole number"),
+        ("animate a.wav --output o.blend --identity nobody", "expected an identity"),
+        ("animate a.wav --output o.blend --identity nose_width=2", "nose_width"),
         ("animate a.wav --output o.blend --bake alembic", "invalid choice"),
         ("animate a.wav --output o.blend --fps 0", "frames per second"),
         ("animate a.wav --output o.blend --fps nan", "frames per second"),
