@@ -48,7 +48,9 @@ class PerformedMotion:
         num_frames = predictor.count_frames(len(samples))
         self.performance: Performance = perform_recording(samples, num_frames, FRAME_RATE, plan.head.eye_centers, seed)
         self._decomposition = find_decomposition(predictor)
-        self._coefficients: list[NDArray[np.float32]] = []
+        # One array, made beforehand: small pieces kept between large ones that are freed would scatter the memory.
+        num_shapes = 0 if self._decomposition is None else len(self._decomposition.upper_face_map)
+        self._coefficients = np.zeros((num_frames, num_shapes), np.float32)
         self._tongue = predictor.spoken_tongue(samples, plan)
 
     def animate(self, progress: Callable[[float], None] | None = None) -> Iterator[tuple[int, FloatArray]]:
@@ -65,7 +67,7 @@ class PerformedMotion:
         def replace_upper_face(
             first: int, decoded: NDArray[np.float32], coefficients: NDArray[np.float32]
         ) -> NDArray[np.float32]:
-            self._coefficients.append(coefficients)
+            self._coefficients[first : first + len(decoded)] = coefficients
             change = upper_face[first : first + len(decoded), used] - coefficients @ to_upper
             moved: NDArray[np.float32] = decoded + (change @ shapes).reshape(decoded.shape)
             return moved
@@ -77,7 +79,7 @@ class PerformedMotion:
         performance = self.performance
         if self._decomposition is None:
             return PerformedTracks(None, performance.head_rotation, performance.eye_rotations, None)
-        fitted = self._decomposition.fit(np.concatenate(self._coefficients))
+        fitted = self._decomposition.fit(self._coefficients)
         curves = fitted.weights + expand_upper_face(performance.upper_face)
         curves[:, BLENDSHAPE_INDEX["tongueOut"]] = self._tongue.out_weights
         weights = round_curves(curves)
