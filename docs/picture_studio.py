@@ -33,7 +33,7 @@ from blender_talkhead.contract.result import ResultInfo
 from blender_talkhead.scene.coordinates import to_blender_axes
 from blender_talkhead.scene.mesh import create_head_object, link_head, read_rest_positions
 from blender_talkhead.scene.preview import set_render_look
-from blender_talkhead.scene.stage import build_stage, create_world, stage_camera
+from blender_talkhead.scene.stage import COLLECTION_NAME, build_stage, create_world, stage_camera
 from torch_backend.head import Head, load_head
 from torch_backend.head.skin_texture import encode_png
 from torch_backend.head.tongue_motion import build_tongue_motion
@@ -78,12 +78,14 @@ class Studio:
     """One head on the product's own stage; poses it and takes pictures."""
 
     def __init__(self, head: Any, samples: int = SAMPLES) -> None:
-        """Put the stage around a head of the open file."""
+        """Put the stage around a head of the open file, unless it stands there."""
         self.scene = bpy.context.scene
-        self.scene.world = create_world()
         self.head = head
-        stage = build_stage(head, read_rest_positions(head.data))
-        self.scene.collection.children.link(stage)
+        stage = self.scene.collection.children.get(COLLECTION_NAME)
+        if stage is None:
+            self.scene.world = create_world()
+            stage = build_stage(head, read_rest_positions(head.data))
+            self.scene.collection.children.link(stage)
         self.scene.camera = stage_camera(stage)
         set_render_look(self.scene)
         self.scene.cycles.use_adaptive_sampling = False
@@ -122,8 +124,7 @@ class Studio:
     def aim(self, view: View) -> None:
         """Turn the head and set the camera."""
         nod = Matrix.Rotation(math.radians(view.nod_degrees), 4, "X")
-        turned = self.head if self.head.parent is None else self.head.parent
-        turned.matrix_world = Matrix.Rotation(math.radians(view.turn_degrees), 4, "Z") @ nod
+        self.head.matrix_world = Matrix.Rotation(math.radians(view.turn_degrees), 4, "Z") @ nod
         camera, render = self.scene.camera.data, self.scene.render
         camera.lens = 85.0 * view.zoom
         camera.shift_y = view.raise_heads * view.zoom
