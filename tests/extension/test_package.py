@@ -11,7 +11,7 @@ import pytest
 
 import build
 
-MAX_MEGABYTES = 8.0
+MAX_MEGABYTES = 10.0
 RIG_FILE = "blender_talkhead/scene/rig.blend"
 
 

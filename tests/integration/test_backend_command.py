@@ -68,6 +68,9 @@ class SteadyPredictor:
     def count_frames(self, num_samples: int) -> int:
         return int(num_samples / 16_000 * 30 + 1e-9) + 1
 
+    def spoken_tongue(self, samples: np.ndarray, plan: ClipTemplate) -> None:
+        """This head has none."""
+
     def animate(self, samples: np.ndarray, plan: ClipTemplate, progress: Any) -> Iterator[tuple[int, np.ndarray]]:
         self.animated = True
         for frame in range(self.count_frames(len(samples))):
