@@ -24,20 +24,27 @@ class Surface:
     """Relative scattering distance of red, green and blue."""
     coat: float = 0.0
     specular: float = 0.5
+    shown: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    """Colour in the solid viewport."""
     glow: float = 0.0
     """Light given off, as a part of the colour: what bounces about in a mouth, which renderers cut short."""
 
 
 SURFACES: dict[str, Surface] = {
-    "skin": Surface(roughness=0.5, subsurface=0.16, specular=0.42),
-    "eyes": Surface(roughness=0.42, coat=1.0, specular=0.2),
+    "skin": Surface(roughness=0.5, subsurface=0.16, specular=0.42, shown=(0.62, 0.38, 0.28)),
+    "eyes": Surface(roughness=0.42, coat=1.0, specular=0.2, shown=(0.62, 0.62, 0.60)),
     "teeth": Surface(
-        roughness=0.16, subsurface=0.25, subsurface_scale_m=0.002, subsurface_radius=(1.0, 0.9, 0.75), glow=0.16
+        roughness=0.16,
+        subsurface=0.25,
+        subsurface_scale_m=0.002,
+        subsurface_radius=(1.0, 0.9, 0.75),
+        glow=0.16,
+        shown=(0.82, 0.75, 0.62),
     ),
-    "gums": Surface(roughness=0.22, subsurface=0.2, glow=0.10),
-    "tongue": Surface(roughness=0.30, subsurface=0.2, glow=0.10),
-    "brows": Surface(roughness=0.55, specular=0.25),
-    "lashes": Surface(roughness=0.6, specular=0.15),
+    "gums": Surface(roughness=0.22, subsurface=0.2, glow=0.10, shown=(0.52, 0.21, 0.19)),
+    "tongue": Surface(roughness=0.30, subsurface=0.2, glow=0.10, shown=(0.56, 0.24, 0.22)),
+    "brows": Surface(roughness=0.55, specular=0.25, shown=(0.085, 0.052, 0.035)),
+    "lashes": Surface(roughness=0.6, specular=0.15, shown=(0.02, 0.014, 0.012)),
 }
 _OTHER = Surface(roughness=0.5)
 _NORMAL_STRENGTH = 0.5
@@ -45,6 +52,9 @@ _NORMAL_STRENGTH = 0.5
 _IRIS_RADIUS = 0.153
 """Of the eyes' picture, in texture coordinates: up to here the iris is drawn as a bowl under the clear cornea."""
 _IRIS_DEPTH_M = 0.0022
+MOUTH_ATTRIBUTE = "Mouth"
+"""Mesh attribute that is 1 inside the mouth."""
+_MOUTH_GLOW = 0.10
 HAIR_COLOR = (0.060, 0.034, 0.020, 1.0)
 
 
@@ -64,12 +74,14 @@ def create_materials(clip: MotionClip) -> dict[str, Any]:
         shader = next(node for node in tree.nodes if node.type == "BSDF_PRINCIPLED")
         surface = SURFACES.get(part, _OTHER)
         _set_surface(shader, surface)
+        material.diffuse_color = (*surface.shown, 1.0)
         color = _color_source(tree, clip, part)
         tree.links.new(color, shader.inputs["Base Color"])
         if surface.glow:
             tree.links.new(color, shader.inputs["Emission Color"])
             shader.inputs["Emission Strength"].default_value = surface.glow
         if part == "skin":
+            _light_mouth(tree, shader, color)
             _add_skin_detail(tree, shader, clip)
         if part == "eyes" and "eye_color" in clip.textures:
             _add_iris_bowl(tree, shader)
@@ -83,6 +95,7 @@ def create_hair_material() -> Any:
     tree = enable_nodes(material)
     shader = next(node for node in tree.nodes if node.type == "BSDF_PRINCIPLED")
     inputs = shader.inputs
+    material.diffuse_color = HAIR_COLOR
     inputs["Base Color"].default_value = HAIR_COLOR
     inputs["Roughness"].default_value = 0.45
     inputs["Specular IOR Level"].default_value = 0.35
@@ -122,6 +135,20 @@ def _color_source(tree: Any, clip: MotionClip, part: str) -> Any:
         source.layer_name = "Color"
         source.location = (-320, 280)
     return source.outputs["Color"]
+
+
+def _light_mouth(tree: Any, shader: Any, color: Any) -> None:
+    """Let the inside of the mouth give off some of its colour."""
+    inside = tree.nodes.new("ShaderNodeAttribute")
+    inside.attribute_name = MOUTH_ATTRIBUTE
+    inside.location = (-620, -640)
+    strength = tree.nodes.new("ShaderNodeMath")
+    strength.operation = "MULTIPLY"
+    strength.inputs[1].default_value = _MOUTH_GLOW
+    strength.location = (-280, -640)
+    tree.links.new(inside.outputs["Fac"], strength.inputs[0])
+    tree.links.new(color, shader.inputs["Emission Color"])
+    tree.links.new(strength.outputs["Value"], shader.inputs["Emission Strength"])
 
 
 def _add_skin_detail(tree: Any, shader: Any, clip: MotionClip) -> None:

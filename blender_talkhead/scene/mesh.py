@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..contract.motion_clip import MotionClip
 from .coordinates import to_blender_axes
 from .hair import attach_hair, create_hair, find_hair
-from .materials import create_materials
+from .materials import MOUTH_ATTRIBUTE, create_materials
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +81,9 @@ def create_mesh(clip: MotionClip, materials: Sequence[Any] | None = None) -> Any
     mesh.polygons.foreach_set("material_index", polygon_part_indices(clip))
     mesh.update(calc_edges=True)
     _crease_lips(mesh, clip.regions)
+    inside = np.zeros(clip.num_vertices, np.float32)
+    inside[clip.regions.get("mouth_bag", [])] = 1.0
+    mesh.attributes.new(MOUTH_ATTRIBUTE, "FLOAT", "POINT").data.foreach_set("value", inside)
     if mesh.validate():
         logger.warning("the head's mesh had invalid polygons, which Blender removed")
     return mesh

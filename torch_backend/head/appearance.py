@@ -28,7 +28,7 @@ class SkinPalette:
     skin: Color = (0.62, 0.375, 0.275)
     flush: Color = (0.58, 0.215, 0.165)
     """Colour that cheeks, nose tip and ears lean to."""
-    shade: Color = (0.42, 0.27, 0.22)
+    shade: Color = (0.46, 0.275, 0.215)
     """Colour of the hollows round the eyes and of a shaven jaw."""
     lips: Color = (0.47, 0.155, 0.14)
     mouth: Color = (0.55, 0.20, 0.18)
@@ -72,7 +72,7 @@ def skin_color(
     color = _mix(color, palette.flush, 0.62 * _flush(points, scalar["ear"]))
     color = _mix(color, palette.lips, 0.82 * lip_share(points))
     color = _mix(color, palette.hair, 0.82 * hair_cover(points) * (1.0 - np.clip(1.3 * scalar["ear"], 0.0, 1.0)))
-    color = _mix(color, palette.brows, 0.5 * brow_density(points))
+    color = _mix(color, palette.brows, 0.6 * brow_density(points))
     color = _mix(color, palette.mouth, np.clip(1.2 * scalar["mouth_lining"], 0.0, 1.0))
     color = _mix(color, palette.caruncle, 0.5 * scalar["lid_margin"])
     lashes = np.clip(scalar["upper_lashes"] ** 1.5 + 0.35 * scalar["lower_lashes"] ** 1.5, 0.0, 1.0)
@@ -110,7 +110,7 @@ def _flush(points: Array, ear: Array) -> Array:
 
 
 def _shade(points: Array) -> Array:
-    socket = 0.7 * _blob(points, (2.0, 8.3, 0.4), (0.8, 1.5, 0.9))
+    socket = 0.4 * _blob(points, (2.0, 8.3, 0.4), (0.8, 1.5, 0.9))
     below = 0.5 * _blob(points, (2.6, 8.2, -1.3), (1.1, 1.5, 0.4))
     temple = 0.4 * _blob(points, (6.4, 4.6, 1.8), (1.2, 2.2, 1.8))
     jaw = 0.35 * _blob(points, (4.4, 4.0, -8.6), (2.2, 3.2, 1.2))

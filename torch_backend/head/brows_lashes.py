@@ -21,7 +21,7 @@ BROW_HAIRS = 88
 UPPER_LASHES, LOWER_LASHES = 36, 20
 BROW_COLOR = (0.085, 0.052, 0.035)
 LASH_COLOR = (0.018, 0.012, 0.010)
-BROW_ENDS = (1.42, 5.15)
+BROW_ENDS = (1.38, 5.15)
 """x of the inner and the outer end."""
 _UPPER_SPAN, _LOWER_SPAN = (3.2, 15.4), (17.0, 26.5)
 """Where lashes grow on a lid ring, in points; the inner corner is point 0, the outer one LID_POINTS / 2."""
@@ -35,14 +35,14 @@ _BROW_REACH = 0.55
 def brow_middle(x: Array) -> Array:
     """Return z of the brow's middle line at distances x (any shape) from the midline."""
     along = np.clip((x - 1.45) / (5.2 - 1.45), 0.0, 1.0)
-    middle: Array = 1.90 + 0.70 * np.sin(np.pi * 0.77 * along**0.95)
+    middle: Array = 1.80 + 0.46 * np.sin(np.pi * 0.80 * along**0.95)
     return middle
 
 
 def brow_half_height(x: Array) -> Array:
     """Return half the brow's height at distances x (any shape) from the midline."""
     along = np.clip((x - BROW_ENDS[0]) / (BROW_ENDS[1] - BROW_ENDS[0]), 0.0, 1.0)
-    half: Array = 0.31 * smoothstep(along, -0.16, 0.12) * (1.0 - 0.68 * along**1.3)
+    half: Array = 0.37 * smoothstep(along, -0.20, 0.12) * (1.0 - 0.66 * along**1.5)
     return half
 
 
@@ -103,7 +103,7 @@ def _brow_hairs(template: Template, rng: np.random.Generator) -> list[Hair]:
     tip = middle + 0.5 * length[:, None] * bend
     lifted = [_above_skin(place, lift) for place, lift in ((root, 0.005), (middle, 0.075), (tip, 0.055))]
     side = np.cross(lifted[2] - lifted[0], _normals(lifted[1]))
-    side *= 0.5 * rng.uniform(0.046, 0.064, BROW_HAIRS)[:, None] / np.linalg.norm(side, axis=1, keepdims=True)
+    side *= 0.5 * rng.uniform(0.056, 0.080, BROW_HAIRS)[:, None] / np.linalg.norm(side, axis=1, keepdims=True)
     corners = np.stack([lifted[0], lifted[1] - side, lifted[2], lifted[1] + side], axis=1)
     tree = cKDTree(template.vertices)
     hairs = []

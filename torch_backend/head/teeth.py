@@ -69,6 +69,8 @@ def _tooth(arch: DentalArch, index: int, half_width: float, along: float) -> Par
     depth = np.clip((arch.front - turned[:, 1]) / 4.0, 0.0, 1.0)
     gumward = (-1.0 if arch.is_lower else 1.0) * vertices[:, 2] / size[2]
     shade = (1.0 - 0.30 * depth) * (1.0 - 0.08 * np.clip(gumward, 0.0, 1.0))
+    # Between two teeth no light gets in.
+    shade = shade * (1.0 - 0.55 * np.clip(np.abs(vertices[:, 0]) / size[0] - 0.72, 0.0, 0.28) / 0.28)
     colors = np.array(TOOTH_COLOR) * shade[:, None]
     return PartMesh(turned, polygons, colors, np.full(len(turned), arch.is_lower))
 
