@@ -152,7 +152,7 @@ def test_the_metric_is_the_training_loss_of_positions() -> None:
     weights = np.zeros(head.num_skin_vertices)
     weights[metric.vertices] = metric.weights
     of_anchors = weights[anchors.vertices].sum() / metric.weights.sum()
-    assert of_anchors > 0.5  # 80 anchors, lips among them counting double, against 64 drawn points; lids and brows again
+    assert of_anchors > 0.5  # lips among the anchors count double, against 64 drawn points; lids and brows again
 
 
 # --- in a model

@@ -54,8 +54,8 @@ ROUNDING_AHEAD_SECONDS = 0.100
 ROUNDED_EARLY = frozenset({"W", "UW", "OW", "UH", "OY"})
 
 # Aperture: low vowels open the jaw most, high vowels least; alveolars, palatals and sibilants need the jaw high;
-# velars, /l/ and /h/ take what their neighbours leave; th parts the incisors, which overlap at rest, by the blade of the
-# tongue. Rounded vowels get part of their aperture from the funnel, spread ones from the parted lips, so that the sums
+# velars, /l/ and /h/ take what their neighbours leave; th parts the incisors, which overlap at rest, by the tongue's
+# blade. Rounded vowels get part of their aperture from the funnel, spread ones from the parted lips, so that the sums
 # (module docstring) follow vowel height.
 JAW_OPEN: dict[str, float] = {
     "AA": 0.43, "AE": 0.33, "AY": 0.36, "AW": 0.38, "AO": 0.27, "AH": 0.25, "EH": 0.23, "OY": 0.21, "EY": 0.19,
