@@ -70,8 +70,9 @@ def test_parts_follow_an_exact_rigid_motion_of_the_chin(head):
     ("weights", "tolerance_mm"),
     [
         ({"jawOpen": 1.0}, 0.01),
-        ({"jawForward": 0.7}, 0.01),
-        ({"jawLeft": 1.0, "jawForward": 0.3}, 0.01),
+        # A shifted jaw drops by a small share of a rotation, which is not quite one.
+        ({"jawForward": 0.7}, 0.15),
+        ({"jawLeft": 1.0, "jawForward": 0.3}, 0.15),
         # Half-way blends of a rotation are no rotation: the chord error of 20 degrees.
         ({"jawOpen": 0.4, "jawRight": 0.2}, 1.1),
         ({"jawOpen": 0.3, "mouthClose": 0.3, "mouthPucker": 0.8, "mouthShrugLower": 0.5}, 1.1),

@@ -31,7 +31,7 @@ from torch_backend.head.head import (
     save_head,
     triangulate_polygons,
 )
-from torch_backend.head.jaw import JAW_HINGE, JAW_SHIFT, open_jaw
+from torch_backend.head.jaw import JAW_HINGE, JAW_SHIFT, JAW_SHIFT_OPENS, open_jaw
 from torch_backend.head.landmarks import landmark_vertices
 from torch_backend.head.part_mesh import PartMesh, merge_parts
 from torch_backend.head.skin_labels import SkinLabels, build_appearance_fields, build_regions, label_skin
@@ -106,10 +106,12 @@ def _part_shapes(parts: PartMesh, spans: dict[str, tuple[int, int]], num_skin: i
     """Return the blendshapes (52, Vparts, 3) of the parts: what sits in the lower jaw follows it rigidly."""
     shapes = np.zeros((len(ARKIT_BLENDSHAPES), len(parts.vertices), 3))
     jaw = parts.follows_jaw
-    shapes[BLENDSHAPE_INDEX["jawOpen"], jaw] = open_jaw(parts.vertices[jaw])
-    shapes[BLENDSHAPE_INDEX["jawForward"], jaw] = (0.0, JAW_SHIFT, 0.0)
-    shapes[BLENDSHAPE_INDEX["jawLeft"], jaw] = (JAW_SHIFT, 0.0, 0.0)
-    shapes[BLENDSHAPE_INDEX["jawRight"], jaw] = (-JAW_SHIFT, 0.0, 0.0)
+    opened = open_jaw(parts.vertices[jaw])
+    drop = JAW_SHIFT_OPENS * opened
+    shapes[BLENDSHAPE_INDEX["jawOpen"], jaw] = opened
+    shapes[BLENDSHAPE_INDEX["jawForward"], jaw] = np.array([0.0, JAW_SHIFT, 0.0]) + 0.5 * drop
+    shapes[BLENDSHAPE_INDEX["jawLeft"], jaw] = np.array([JAW_SHIFT, 0.0, 0.0]) + drop
+    shapes[BLENDSHAPE_INDEX["jawRight"], jaw] = np.array([-JAW_SHIFT, 0.0, 0.0]) + drop
     start, stop = (bound - num_skin for bound in spans["tongue"])
     shapes[BLENDSHAPE_INDEX["tongueOut"], start:stop] = tongue_out(parts.vertices[start:stop])
     return shapes

@@ -15,7 +15,14 @@ from torch_backend.head.author_space import Array, smoothstep
 from torch_backend.head.blink import move_lids
 from torch_backend.head.field_solver import FieldSolver
 from torch_backend.head.implicit_surface import frontal_ridge
-from torch_backend.head.jaw import CORNER_PULL, JAW_SHIFT, compute_jaw_weights, open_jaw, smooth_over_mesh
+from torch_backend.head.jaw import (
+    CORNER_PULL,
+    JAW_SHIFT,
+    JAW_SHIFT_OPENS,
+    compute_jaw_weights,
+    open_jaw,
+    smooth_over_mesh,
+)
 from torch_backend.head.lip_field import LipField, LipMove, Vector
 from torch_backend.head.skin_labels import NOT_ON_RING, SkinLabels
 
@@ -23,8 +30,6 @@ LID_RING_SHARE = (0.0, 0.0, 0.0, 0.0, 0.1, 0.2, 0.3, 0.45, 0.7, 0.9, 1.0)
 """How much of a patch's motion each eyelid ring takes, from the lid's inside outwards: patches must not open lids."""
 
 
-JAW_SHIFT_OPENS = 0.02
-"""Share of jawOpen in jawLeft and jawRight; jawForward has half of it."""
 CORNER_RELAX_CENTER = (3.0, 0.0, 6.9)
 """x and depth below the eyes of the skin that mouthClose relaxes, cm."""
 CORNER_RELAX_RADIUS = 1.5

@@ -16,6 +16,8 @@ JAW_OPEN_DEGREES = 20.0
 """Rotation of jawOpen at weight 1."""
 JAW_SHIFT = 0.6
 """Translation of jawForward, jawLeft and jawRight at weight 1, cm."""
+JAW_SHIFT_OPENS = 0.02
+"""Share of jawOpen in jawLeft and jawRight; jawForward has half of it."""
 SMOOTHING_PASSES = 14
 NECK_FADE = (-15.5, -13.0)
 """Heights between which the neck goes from still to its smoothed weight."""
