@@ -89,9 +89,11 @@ def landmarks478(vertices: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def template_hash(head: Head) -> str:
-    """Return a hash of what placements depend on: faces and rest shape, to a hundredth of a millimetre."""
-    rounded = np.round(head.vertices.astype(np.float64) * 1e5).astype(np.int64)
-    parts = (rounded, head.polygon_starts.astype(np.int64), head.polygon_vertices.astype(np.int64))
+    """Return a hash of what placements depend on: skin and eyes at rest, to a hundredth of a millimetre, and faces."""
+    own = head.vertices[: head.parts["eyes"][1]]
+    rounded = np.round(own.astype(np.float64) * 1e5).astype(np.int64)
+    faces = head.all_triangles[head.all_triangles.max(axis=1) < len(own)]
+    parts = (rounded, faces.astype(np.int64))
     return hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest()
 
 
