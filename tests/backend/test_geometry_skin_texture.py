@@ -94,3 +94,55 @@ def test_the_frozen_texture_shows_the_head_it_ships_with() -> None:
     error = np.abs(image[row, column] - wanted).max(axis=1)
     assert np.median(error) < 0.02
     assert np.percentile(error, 95) < 0.12
+
+
+def test_normals_of_a_ramp_have_its_slope(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relief that rises by 0.1 cm a cm towards the map's right leans every normal to the left by that slope."""
+    from torch_backend.head import skin_texture
+
+    head = load_head()
+    flat = np.stack([head.uv[:, 0], head.uv[:, 1], np.zeros(len(head.uv))], axis=1).astype(np.float32)
+    head = replace(head, vertices=np.concatenate([flat, head.vertices[len(flat) :]]))
+    monkeypatch.setattr(skin_texture, "skin_relief", lambda points: 0.1 * points[:, 0])
+    size = 128
+    pixels = skin_texture.bake_skin_normals(head, size)[size // 2, size // 2].astype(np.float64)
+    normal = pixels / 127.5 - 1.0
+    assert -normal[0] / normal[2] == pytest.approx(0.1 * skin_texture.NORMAL_EXAGGERATION, abs=0.02)
+    assert abs(normal[1]) < 0.02
+
+
+def test_lips_and_lid_margins_are_glossier_than_skin() -> None:
+    from torch_backend.head.author_space import backend_to_author
+    from torch_backend.head.skin_detail import skin_roughness
+
+    head = load_head()
+    rough = skin_roughness(backend_to_author(head.vertices[: head.num_skin_vertices]), head.appearance_fields)
+    assert rough.min() >= 0.0 and rough.max() <= 1.0
+    lips, margin = head.regions["lips"], head.regions["lid_margin"]
+    assert rough[margin].mean() < rough[lips].mean() < np.median(rough) - 0.05
+
+
+def test_the_eyes_picture_has_a_dark_pupil_a_colored_iris_and_a_pale_white() -> None:
+    from torch_backend.head.eye_texture import eye_color, eye_uv
+    from torch_backend.head.eyeballs import IRIS_DEGREES, PUPIL_DEGREES, build_eyeballs
+
+    around = np.linspace(-np.pi, np.pi, 60)
+    rings = {
+        at: eye_color(np.full(60, at), around).mean(axis=0)
+        for at in (0.5 * PUPIL_DEGREES, 16.0, IRIS_DEGREES - 1.5, 40.0)
+    }
+    pupil, iris, limbus, white = rings.values()
+    assert pupil.max() < 0.02 and white.min() > 0.5
+    assert limbus.mean() < iris.mean() < white.mean() and iris[2] > iris[0]
+    coordinates = eye_uv()
+    assert coordinates.shape == (len(build_eyeballs().vertices), 2)
+    assert coordinates.min() >= 0.0 and coordinates.max() <= 1.0
+    assert coordinates[0].tolist() == [0.5, 0.5]
+
+
+def test_all_pictures_ship_and_are_small() -> None:
+    from blender_talkhead.contract.motion_clip import TEXTURE_FILES
+
+    sizes = {name: SKIN_TEXTURE_PATH.with_name(file).stat().st_size for name, file in TEXTURE_FILES.items()}
+    assert sizes.keys() == {"skin_normal", "skin_roughness", "eye_color"}
+    assert max(sizes.values()) < 600_000

@@ -64,6 +64,32 @@ def test_round_trip_keeps_every_array(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.glob("deep/*")] == ["clip"]
 
 
+def test_hair_and_textures_are_carried(tmp_path: Path) -> None:
+    strands = np.linspace(-0.1, 0.1, 5 * 4 * 3, dtype=np.float32).reshape(5, 4, 3)
+    template = ClipTemplate(**{**make_template().__dict__, "hair": strands, "textures": {"skin_normal": b"jpeg"}})
+    with MotionClipWriter(tmp_path / "clip", make_info(), template) as writer:
+        writer.append(make_offsets())
+        clip = load_motion_clip(writer.commit())
+    assert clip.hair is not None and clip.hair.dtype == np.float32
+    np.testing.assert_allclose(clip.hair, strands, atol=5e-5)
+    assert {name: path.read_bytes() for name, path in clip.textures.items()} == {"skin_normal": b"jpeg"}
+    plain = load_motion_clip(write_clip(tmp_path / "plain"))
+    assert plain.hair is None and plain.textures == {}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"hair": np.zeros((5, 1, 3), np.float32)}, "hair must be float32"),
+        ({"hair": np.full((5, 4, 3), np.nan, np.float32)}, "hair must be finite"),
+        ({"textures": {"beard": b""}}, "textures must be named skin_normal"),
+    ],
+)
+def test_broken_hair_and_unknown_textures_are_refused(changed: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ClipTemplate(**{**make_template().__dict__, **changed}).validate()
+
+
 def test_the_offsets_file_is_a_plain_npy_file(tmp_path: Path) -> None:
     folder = write_clip(tmp_path / "clip")
     np.save(tmp_path / "reference.npy", make_offsets())
