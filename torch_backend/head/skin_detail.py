@@ -72,7 +72,7 @@ def _wrinkles(points: Array) -> Array:
     under_eye = _groove(z - below - 0.4 * wave, 0.07) * smoothstep(np.abs(side - 2.9), 1.5, 0.6) * (f > 5.0)
     neck = sum(_groove(z - height - 0.03 * side**2 - 2.0 * wave, 0.07) for height in (-13.4, -15.2))
     neck = neck * smoothstep(f, -1.0, 1.5)
-    folds: Array = -0.0040 * forehead - 0.0035 * feet - 0.0060 * under_eye - 0.0090 * neck
+    folds: Array = -0.0040 * forehead - 0.0035 * feet - 0.0060 * under_eye - 0.0028 * neck
     return folds
 
 
