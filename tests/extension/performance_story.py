@@ -200,7 +200,7 @@ def apply(window: BlenderWindow, places: dict[str, tuple[int, int]], before: dic
     assert after["keys"] == keys, "applying changed the keys of the controls"
     assert after["sums"].get("mouthSmileLeft", 0.0) > before["sums"].get("mouthSmileLeft", 0.0) + 0.5, after["sums"]
     assert after["sums"].get("browDownLeft", 0.0) > before["sums"].get("browDownLeft", 0.0) + 0.5, after["sums"]
-    time.sleep(1.0)
+    time.sleep(4.0)  # until a busy machine has drawn it
     window.picture("applied")
     return {"apply": seconds}
 
