@@ -20,6 +20,7 @@ from scipy.spatial import cKDTree
 from torch_backend.head.author_space import Array, author_to_backend, smoothstep
 from torch_backend.head.identity import warp_points
 from torch_backend.head.implicit_surface import field_gradient, project_to_skin, skin_field
+from torch_backend.head.rings import ear_rings
 from torch_backend.head.template import surface_candidates
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,9 @@ NUM_LOCKS = 420
 PARTING_X = 2.5
 """x of the parting, on the head's left."""
 _CLEARANCE = 0.05
+_EAR_CLEARANCE = 0.22
+_SPARE_STRANDS = 300
+"""Traced beyond NUM_STRANDS, in place of those that would run through an ear."""
 _HAIRLINE = ((-3.2, -4.9), (-2.4, -2.4), (-1.9, 0.9), (0.5, 1.1), (0.7, -1.3), (1.5, -1.2), (1.9, 1.5), (3.6, 3.2),
              (5.0, 5.2), (7.0, 6.2), (9.0, 6.5))  # fmt: skip
 """(f, z) of the lowest hairs: nape, behind and above the ear, sideburn, temple, forehead."""
@@ -98,7 +102,18 @@ def build_hair() -> NDArray[np.float32]:
     strands = _trace(roots, heading, length, _volume(roots) * layer)
     strands = _gather_locks(strands, heading, rng)
     strands = _keep_outside(strands)
+    strands = strands[_distance_to_ears(strands) > _EAR_CLEARANCE][:NUM_STRANDS]
+    if len(strands) < NUM_STRANDS:
+        raise ValueError(f"expected {NUM_STRANDS} strands beside the ears, got {len(strands)}")
     return author_to_backend(strands).astype(np.float32)
+
+
+def _distance_to_ears(strands: Array) -> Array:
+    """Return how near (S,) strands come to the middle of an ear's folds, cm."""
+    rings, _ = ear_rings()
+    left = np.concatenate(rings[3:])
+    tree = cKDTree(np.concatenate([left, left * np.array([-1.0, 1.0, 1.0])]))
+    return tree.query(strands.reshape(-1, 3))[0].reshape(len(strands), -1).min(axis=1)
 
 
 def _roots(rng: np.random.Generator) -> Array:
@@ -115,9 +130,13 @@ def _roots(rng: np.random.Generator) -> Array:
             taken[index] = True
             blocked[near] = True
     points = points[taken]
-    points = points[rng.uniform(size=len(points)) < hair_cover(points)]
-    chosen = rng.choice(len(points), NUM_STRANDS, replace=len(points) < NUM_STRANDS)
-    jitter = 0.06 * rng.normal(size=(NUM_STRANDS, 3))
+    nape = smoothstep(-points[:, 1], 1.5, 4.0) * (
+        1.0 - smoothstep(points[:, 2] - hairline_height(points[:, 1]), 0.3, 1.8)
+    )
+    points = points[rng.uniform(size=len(points)) < hair_cover(points) * (1.0 - 0.7 * nape)]
+    wanted = NUM_STRANDS + _SPARE_STRANDS
+    chosen = rng.choice(len(points), wanted, replace=len(points) < wanted)
+    jitter = 0.06 * rng.normal(size=(wanted, 3))
     return project_to_skin(points[chosen] + jitter, 3)
 
 
