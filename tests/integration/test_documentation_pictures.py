@@ -22,11 +22,11 @@ def test_the_head_is_drawn(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "head.png")) as file:
         pixels = next(file.decode(video=0)).to_ndarray(format="rgb24").astype(float)
     views = pixels[:, :360], pixels[:, 364:724], pixels[:, 728:1088]
-    for view in views:  # three views of a lit face: skin is brighter and redder in the middle than the blue background
+    for view in views:  # three views of a lit face: the cheek is brighter and redder than the blue background
         height, width, _ = view.shape
-        middle = view[height // 3 : height // 2, width * 2 // 5 : width * 3 // 5].mean(axis=(0, 1))
+        cheek = view[height // 2 : height * 3 // 5, width * 11 // 20 : width * 7 // 10].mean(axis=(0, 1))
         corner = view[:20, :20].mean(axis=(0, 1))
-        assert middle[0] > corner[0] + 40 and middle[0] > middle[2] and corner[2] > corner[0]
+        assert cheek[0] > corner[0] + 40 and cheek[0] > cheek[2] and corner[2] > corner[0]
 
 
 _SHEET_CHECK = """
