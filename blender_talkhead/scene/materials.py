@@ -31,15 +31,15 @@ class Surface:
 
 
 SURFACES: dict[str, Surface] = {
-    "skin": Surface(roughness=0.5, subsurface=0.16, specular=0.42, shown=(0.62, 0.38, 0.28)),
-    "eyes": Surface(roughness=0.42, coat=1.0, specular=0.2, shown=(0.62, 0.62, 0.60)),
+    "skin": Surface(roughness=0.5, subsurface=0.16, specular=0.42, shown=(0.80, 0.54, 0.42)),
+    "eyes": Surface(roughness=0.42, coat=1.0, specular=0.2, shown=(0.80, 0.80, 0.78)),
     "teeth": Surface(
         roughness=0.16,
         subsurface=0.25,
         subsurface_scale_m=0.002,
         subsurface_radius=(1.0, 0.9, 0.75),
         glow=0.16,
-        shown=(0.82, 0.75, 0.62),
+        shown=(0.90, 0.84, 0.72),
     ),
     "gums": Surface(roughness=0.22, subsurface=0.2, glow=0.10, shown=(0.52, 0.21, 0.19)),
     "tongue": Surface(roughness=0.30, subsurface=0.2, glow=0.10, shown=(0.56, 0.24, 0.22)),
