@@ -28,7 +28,7 @@ BEFORE_TEETH = (0.0, 8.95, -6.6)
 """Where the tip lies between the teeth: a little in front of the upper ones."""
 BEHIND_TEETH_SHARE = 0.35
 """How far towards that it comes while the teeth are together."""
-ROOM_M = (0.0004, 0.0016)
+ROOM_M = (0.0008, 0.0022)
 """Gap of the incisors from which on the blade begins to pass, and passes."""
 LARGEST_WEIGHTS = (1.7, 1.4, 0.5)
 _FORWARD, _UP = 2, 1

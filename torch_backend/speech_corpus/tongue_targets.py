@@ -31,6 +31,8 @@ _SMOOTHING_SECONDS = 0.110
 _LIMITS = (0.10, 0.90)
 """Shares of the pull at which a gesture begins and is complete: traces of other phones move nothing."""
 _FREE, _VOWEL, _SILENCE = 0.12, 0.30, 0.60
+_DENTAL = 2.5
+"""The fricatives of "then" and "thin" are short, and an encoder doubts them: they insist more than any other phone."""
 
 
 def build_tongue_tables() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -50,6 +52,8 @@ def build_tongue_tables() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     dominance[PHONE_INDEX[SILENCE]] = _SILENCE
     busy = [PHONE_INDEX[phone] for phone in PHONES if phone in {*TIP, *BACK, *BETWEEN} and phone not in VOWELS]
     dominance[busy] = np.where(targets[busy] > 0.0, 1.0, 0.45)
+    for phone in BETWEEN:
+        dominance[PHONE_INDEX[phone], GESTURES.index("between")] = _DENTAL
     return targets, dominance
 
 
