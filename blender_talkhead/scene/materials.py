@@ -51,6 +51,12 @@ _NORMAL_STRENGTH = 0.5
 """The backend bakes its normal map twice as steep as meant (torch_backend.head.skin_detail)."""
 _IRIS_RADIUS = 0.153
 """Of the eyes' picture, in texture coordinates: up to here the iris is drawn as a bowl under the clear cornea."""
+EYE_RINGS: dict[str, tuple[float, tuple[float, float, float]]] = {
+    "iris": (_IRIS_RADIUS, (0.10, 0.19, 0.21)),
+    "pupil": (0.081, (0.008, 0.008, 0.008)),
+}
+"""Eye polygons with a material of their own, from outside in: radius in the eyes' picture and colour in the solid
+viewport. They render like the rest of the eye; without them the solid viewport shows blank eyes."""
 _IRIS_DEPTH_M = 0.0022
 MOUTH_ATTRIBUTE = "Mouth"
 """Mesh attribute that is 1 inside the mouth."""
@@ -65,9 +71,10 @@ def create_materials(clip: MotionClip) -> dict[str, Any]:
     vertex colours.
 
     Returns:
-        Part name -> bpy.types.Material, in the order of `clip.parts`.
+        Part name -> bpy.types.Material, in the order of `clip.parts`; then those of `EYE_RINGS`, where the clip has a
+        picture of the eyes.
     """
-    materials = {}
+    materials: dict[str, Any] = {}
     for part in clip.parts or {"skin": (0, clip.num_vertices)}:
         material = bpy.data.materials.new(f"TalkHead {part}")
         tree = enable_nodes(material)
@@ -86,6 +93,11 @@ def create_materials(clip: MotionClip) -> dict[str, Any]:
         if part == "eyes" and "eye_color" in clip.textures:
             _add_iris_bowl(tree, shader)
         materials[part] = material
+    if "eyes" in materials and "eye_color" in clip.textures:
+        for ring, (_, shown) in EYE_RINGS.items():
+            materials[ring] = materials["eyes"].copy()
+            materials[ring].name = f"TalkHead {ring}"
+            materials[ring].diffuse_color = (*shown, 1.0)
     return materials
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..contract.motion_clip import MotionClip
 from .coordinates import to_blender_axes
 from .hair import attach_hair, create_hair, find_hair
-from .materials import MOUTH_ATTRIBUTE, create_materials
+from .materials import EYE_RINGS, MOUTH_ATTRIBUTE, create_materials
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def create_mesh(clip: MotionClip, materials: Sequence[Any] | None = None) -> Any
 
     Args:
         clip: the clip.
-        materials: one a part of the clip, in order; None makes new ones.
+        materials: one a part of the clip, in order, and those of `EYE_RINGS` if any; None makes new ones.
     """
     mesh = bpy.data.meshes.new(OBJECT_NAME)
     starts = clip.polygon_starts[:-1]
@@ -78,7 +78,7 @@ def create_mesh(clip: MotionClip, materials: Sequence[Any] | None = None) -> Any
     mesh.color_attributes.active_color = colors
     for material in list(create_materials(clip).values()) if materials is None else materials:
         mesh.materials.append(material)
-    mesh.polygons.foreach_set("material_index", polygon_part_indices(clip))
+    mesh.polygons.foreach_set("material_index", polygon_material_indices(clip, len(mesh.materials)))
     mesh.update(calc_edges=True)
     _crease_lips(mesh, clip.regions)
     inside = np.zeros(clip.num_vertices, np.float32)
@@ -110,6 +110,20 @@ def polygon_part_indices(clip: MotionClip) -> NDArray[np.int32]:
     first_vertices = clip.polygon_vertices[clip.polygon_starts[:-1]]
     stops = np.array([stop for _, stop in clip.parts.values()] or [clip.num_vertices])
     return np.searchsorted(stops, first_vertices, side="right").astype(np.int32)
+
+
+def polygon_material_indices(clip: MotionClip, num_materials: int) -> NDArray[np.int32]:
+    """Return (P,) the material of each polygon: its part's, or its eye ring's where the rings have one."""
+    indices = polygon_part_indices(clip)
+    parts = list(clip.parts)
+    if "eyes" not in parts or "eye_color" not in clip.textures or num_materials < len(parts) + len(EYE_RINGS):
+        return indices
+    distances = np.linalg.norm(clip.corner_uvs - 0.5, axis=1)
+    furthest = np.maximum.reduceat(distances, clip.polygon_starts[:-1])
+    is_eye = indices == parts.index("eyes")
+    for slot, (radius, _) in enumerate(EYE_RINGS.values(), start=len(parts)):
+        indices[is_eye & (furthest <= radius)] = slot
+    return indices
 
 
 def write_vertex_groups(head: Any, regions: dict[str, NDArray[np.int32]]) -> None:

@@ -12,7 +12,7 @@ from blender_talkhead.bake.inventory import remove_head
 from blender_talkhead.bake.take import BakeSettings, bake_take
 from blender_talkhead.contract.motion_clip import MotionClip
 from blender_talkhead.scene.hair import find_hair, scalp_triangle, update_hair
-from blender_talkhead.scene.mesh import read_rest_positions
+from blender_talkhead.scene.mesh import create_mesh, read_rest_positions
 from tests.in_blender.performance_scenarios import performed_clip
 from tests.in_blender.scenarios import make_clip, new_scene, open_scene_file, save_copy
 
@@ -76,17 +76,35 @@ def materials_of_all_parts(folder: Path) -> None:
         path.unlink()
     open_scene_file(folder / "take.blend")
     materials = {m.name.removeprefix("TalkHead "): m for m in bpy.data.objects[take.object_name].data.materials}
-    assert list(materials) == list(clip.parts)
+    assert list(materials) == [*clip.parts, "iris", "pupil"]
+    assert source_of(materials["iris"], "Base Color").type == "TEX_IMAGE"
+    assert materials["pupil"].diffuse_color[1] < materials["iris"].diffuse_color[1] < 0.5
     assert source_of(materials["skin"], "Roughness").type == "TEX_IMAGE"
     assert source_of(materials["skin"], "Normal").type == "NORMAL_MAP"
     assert source_of(materials["eyes"], "Base Color").type == "TEX_IMAGE"
     assert source_of(materials["eyes"], "Normal").type == "BUMP"
     assert source_of(materials["teeth"], "Base Color").type == "VERTEX_COLOR"
-    images = [node.image for m in materials.values() for node in m.node_tree.nodes if node.type == "TEX_IMAGE"]
+    nodes = [node for material in materials.values() for node in material.node_tree.nodes]
+    images = list({node.image.name: node.image for node in nodes if node.type == "TEX_IMAGE"}.values())
     assert len(images) == 3
     assert all(image.packed_file is not None and tuple(image.size) == (4, 4) and image.has_data for image in images)
     spaces = sorted(image.colorspace_settings.name for image in images)
     assert spaces == ["Non-Color", "Non-Color", "sRGB"]
+
+
+def eyes_have_rings(folder: Path) -> None:
+    """Polygons in the middle of the eyes' picture have the iris' and the pupil's material, all others their part's."""
+    clip = make_clip(folder)
+    clip.textures = {"eye_color": picture(folder, "eye_color")}
+    start, stop = clip.parts["eyes"]
+    corners = np.flatnonzero((clip.polygon_vertices >= start) & (clip.polygon_vertices < stop))
+    others = {part for part in clip.parts if part != "eyes"}
+    for radius, expected in ((0.05, "pupil"), (0.12, "iris"), (0.2, "eyes")):
+        clip.corner_uvs[:] = 0.5
+        clip.corner_uvs[corners] = (0.5 + radius, 0.5)
+        mesh = create_mesh(clip)
+        used = {list(mesh.materials)[polygon.material_index].name for polygon in mesh.polygons}
+        assert {name.removeprefix("TalkHead ").split(".")[0] for name in used} == {*others, expected}
 
 
 # What the scenarios share

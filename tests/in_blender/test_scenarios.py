@@ -25,6 +25,7 @@ SCENARIOS = [
     ("hair_follows_the_head", "cache"),
     ("hair_goes_with_the_head",),
     ("materials_of_all_parts",),
+    ("eyes_have_rings",),
     ("one_animation", "basis"),
     ("one_animation", "per-frame"),
     ("one_animation", "cache"),
