@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from .clip_basis import load_clip_basis, save_clip_basis, validate_clip_basis
 from .clip_performance import ClipPerformance, load_clip_performance, save_clip_performance
 from .errors import BackendError, OutputError
 from .result import RESULT_FILE, ResultInfo
+from .result_folder import replace_folder, require_array, require_range, require_replaceable
 
 KIND = "motion_clip"
 SKIN_TEXTURE_FILE = "skin_color.png"
@@ -79,12 +79,12 @@ class ClipTemplate:
         """
         num_vertices = len(self.template_vertices)
         num_corners = len(self.polygon_vertices)
-        _require_array("template_vertices", self.template_vertices, np.float32, (num_vertices, 3))
-        _require_array("polygon_starts", self.polygon_starts, np.int32, (len(self.polygon_starts),))
-        _require_array("polygon_vertices", self.polygon_vertices, np.int32, (num_corners,))
-        _require_array("corner_uvs", self.corner_uvs, np.float32, (num_corners, 2))
-        _require_array("vertex_colors", self.vertex_colors, np.float32, (num_vertices, 3))
-        _require_range("polygon_vertices", self.polygon_vertices, num_vertices)
+        require_array("template_vertices", self.template_vertices, np.float32, (num_vertices, 3))
+        require_array("polygon_starts", self.polygon_starts, np.int32, (len(self.polygon_starts),))
+        require_array("polygon_vertices", self.polygon_vertices, np.int32, (num_corners,))
+        require_array("corner_uvs", self.corner_uvs, np.float32, (num_corners, 2))
+        require_array("vertex_colors", self.vertex_colors, np.float32, (num_vertices, 3))
+        require_range("polygon_vertices", self.polygon_vertices, num_vertices)
         for name in ("template_vertices", "corner_uvs", "vertex_colors"):
             if not np.isfinite(getattr(self, name)).all():
                 raise ValueError(f"{name} must be finite everywhere")
@@ -94,8 +94,8 @@ class ClipTemplate:
                 f"polygon_starts must rise from 0 to {num_corners} corners in steps of at least 3, got {starts[:4]}..."
             )
         for name, indices in self.regions.items():
-            _require_array(f"region {name}", indices, np.int32, (len(indices),))
-            _require_range(f"region {name}", indices, num_vertices)
+            require_array(f"region {name}", indices, np.int32, (len(indices),))
+            require_range(f"region {name}", indices, num_vertices)
         if self.hair is not None:
             _require_hair(self.hair)
         unknown = sorted(set(self.textures) - set(TEXTURE_FILES))
@@ -199,7 +199,7 @@ class MotionClipWriter:
         self._num_written = 0
         self._offsets: BinaryIO | None = None
         self._data_start = 0
-        _require_replaceable(self._target)
+        require_replaceable(self._target)
         self._partial = self._target.parent / f".{self._target.name}.{uuid.uuid4().hex[:12]}.partial"
         self._guarded(lambda: self._begin(template))
 
@@ -325,7 +325,7 @@ class MotionClipWriter:
         }
         for name, track in tracks.items():
             if track is not None:
-                _require_array(name, track, np.float32, (self._info.num_frames, *_TRACKS[name]))
+                require_array(name, track, np.float32, (self._info.num_frames, *_TRACKS[name]))
         self._guarded(lambda: self._finish({name: track for name, track in tracks.items() if track is not None}))
         return self._target
 
@@ -364,7 +364,7 @@ class MotionClipWriter:
         for name, track in tracks.items():
             np.save(self._partial / f"{name}.npy", track, allow_pickle=False)
         (self._partial / RESULT_FILE).write_text(self._info.to_json(), encoding="utf-8")
-        _replace_folder(self._partial, self._target)
+        replace_folder(self._partial, self._target)
 
     def _guarded(self, action: Callable[[], object]) -> None:
         try:
@@ -396,10 +396,10 @@ def load_motion_clip(folder: Path) -> MotionClip:
         if hair is not None:
             _require_hair(hair)
         offsets = _load_array(folder / OFFSETS_FILE, mmap=True)
-        _require_array("vertex_offsets", offsets, np.float32, (info.num_frames, len(template.template_vertices), 3))
+        require_array("vertex_offsets", offsets, np.float32, (info.num_frames, len(template.template_vertices), 3))
         tracks = {name: _load_array(folder / f"{name}.npy") for name in _TRACKS if (folder / f"{name}.npy").exists()}
         for name, track in tracks.items():
-            _require_array(name, track, np.float32, (info.num_frames, *_TRACKS[name]))
+            require_array(name, track, np.float32, (info.num_frames, *_TRACKS[name]))
         basis = load_clip_basis(folder, info.num_frames, len(template.template_vertices))
         performance = load_clip_performance(folder, len(template.template_vertices))
         if basis.get("basis_is_remainder") and (performance is None or "blendshape_weights" not in tracks):
@@ -441,42 +441,8 @@ def _load_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _require_array(name: str, array: NDArray[Any], dtype: type, shape: tuple[int, ...]) -> None:
-    if array.dtype != dtype or array.shape != shape:
-        raise ValueError(f"{name} must be {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}")
-
-
 def _require_hair(hair: NDArray[Any]) -> None:
     if hair.ndim != 3 or hair.shape[2] != 3 or hair.shape[1] < 2 or hair.dtype != np.float32 or not len(hair):
         raise ValueError(f"hair must be float32 (S, P >= 2, 3), got {hair.dtype} {hair.shape}")
     if not np.isfinite(hair).all():
         raise ValueError("hair must be finite everywhere")
-
-
-def _require_range(name: str, indices: IntArray, num_vertices: int) -> None:
-    if len(indices) and not (indices.min() >= 0 and indices.max() < num_vertices):
-        raise ValueError(f"{name} must index 0..{num_vertices - 1}, got {indices.min()}..{indices.max()}")
-
-
-def _require_replaceable(target: Path) -> None:
-    if not os.path.lexists(target):
-        return
-    is_result = target.is_dir() and not target.is_symlink() and (target / RESULT_FILE).is_file()
-    if not is_result:
-        raise OutputError(f"{target} exists and is not a result folder; name another output folder or remove it")
-
-
-def _replace_folder(partial: Path, target: Path) -> None:
-    """Rename `partial` to `target`; an old result folder of that name steps aside and comes back on failure."""
-    _require_replaceable(target)
-    if not target.exists():
-        partial.rename(target)
-        return
-    old = partial.with_suffix(".old")
-    target.rename(old)
-    try:
-        partial.rename(target)
-    except OSError:
-        old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
