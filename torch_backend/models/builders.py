@@ -14,8 +14,9 @@ from torch_backend.config import config_from_dict
 from torch_backend.geometry.surface_sampling import initial_face_probabilities
 from torch_backend.geometry.surface_template import SurfaceTemplate
 from torch_backend.head import Head
-from torch_backend.models import mmtalker
+from torch_backend.models import facetalk, mmtalker
 from torch_backend.models.checkpoints import load_checkpoint
+from torch_backend.models.facetalk import FaceTalk, FaceTalkConfig
 from torch_backend.models.mmtalker import MMTalker, MMTalkerConfig, TemplateGraph
 from torch_backend.modules.motion_space import MotionSpace
 
@@ -91,6 +92,32 @@ def _read_motion_space(tensors: Mapping[str, torch.Tensor]) -> MotionSpace | Non
     prefix = "motion_space."
     held = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     return MotionSpace(**held) if held else None
+
+
+def load_facetalk(path: Path) -> tuple[FaceTalk, dict[str, Any]]:
+    """Build FaceTalk's expression decoder from a checkpoint alone.
+
+    Args:
+        path: a checkpoint of kind "facetalk".
+
+    Returns:
+        The network in evaluation mode on the CPU, and the checkpoint's metadata.
+
+    Raises:
+        BackendError: the file is missing, broken, of another kind or of another version.
+    """
+    tensors, metadata = load_checkpoint(path, facetalk.KIND)
+    try:
+        model = FaceTalk(config_from_dict(FaceTalkConfig, metadata["config"]["model"], where=Path(path).name))
+        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise BackendError(
+            f"the weights {path} do not fit this version of FaceTalk ({error}). "
+            "Install the extension again, or train them again."
+        ) from error
+    model.eval()
+    model.requires_grad_(False)
+    return model, metadata
 
 
 def count_parameters(model: torch.nn.Module) -> int:
