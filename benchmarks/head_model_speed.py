@@ -1,0 +1,70 @@
+"""Points per second of the neural head models, on one thread: `python -m benchmarks.head_model_speed [--threads N]`.
+
+Random weights; the arithmetic does not depend on them. "dense" asks all 39 local members instead of the 8 nearest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+import torch_backend
+from torch_backend.config import load_toml_config
+from torch_backend.models.nphm import BackwardNPHM, ForwardNPHM
+from torch_backend.models.nphm_config import BackwardNPHMConfig, ForwardNPHMConfig
+
+CONFIGS = Path(torch_backend.__file__).parent / "configs"
+
+
+def points_per_second(work: Callable[[], object], num_points: int, repeats: int) -> float:
+    work()
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - start)
+    return num_points / best
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--points", type=int, default=16384)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    generator = torch.Generator().manual_seed(0)
+    anchors = torch.randn(39, 3, generator=generator) * 0.2
+    points = torch.rand(1, options.points, 3, generator=generator) - 0.5
+    identity, expression = torch.randn(1, 1344, generator=generator), torch.randn(1, 200, generator=generator)
+    for name in ("nphm", "nphm_small"):
+        config = load_toml_config(CONFIGS / f"{name}.toml", BackwardNPHMConfig)
+        model = BackwardNPHM(config, anchors).eval()
+        dense = BackwardNPHM(dataclasses.replace(config, num_neighbors=39), anchors).eval()
+        hyper = torch.cat([points, points[..., : config.hyper_size]], dim=-1)
+        tasks = {
+            "deformation": lambda m=model: m.deform(points, identity, expression),
+            "canonical distance": lambda m=model, x=hyper: m.canonical_signed_distance(x, identity),
+            "canonical distance, dense": lambda m=dense, x=hyper: m.canonical_signed_distance(x, identity),
+            "distance in a pose": lambda m=model: m.signed_distance(points, identity, expression),
+        }
+        with torch.no_grad():
+            for task, work in tasks.items():
+                print(
+                    f"{name:12s} {task:26s} {points_per_second(work, options.points, options.repeats):10.0f} points/s"
+                )
+    forward = ForwardNPHM(ForwardNPHMConfig(), anchors).eval()
+    with torch.no_grad():
+        rate = points_per_second(
+            lambda: forward.canonical_signed_distance(points, identity), options.points, options.repeats
+        )
+    print(f"{'forward':12s} {'canonical distance':26s} {rate:10.0f} points/s")
+
+
+if __name__ == "__main__":
+    main()
