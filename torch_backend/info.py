@@ -19,7 +19,9 @@ from blender_talkhead.contract.result import FORMAT_VERSION
 
 WEIGHTS_FOLDER = Path(__file__).resolve().parent / "weights"
 _MANIFEST = Path(__file__).resolve().parents[1] / "blender_manifest.toml"
-_PACKAGES = ("torch", "numpy", "scipy", "libigl", "av", "soundfile", "transformers", "accelerate", "safetensors")
+_PACKAGES = (
+    "torch", "numpy", "scipy", "libigl", "av", "soundfile", "transformers", "accelerate", "diffusers", "safetensors",
+)  # fmt: skip
 _SOUND_CODECS = ("aac", "alac", "flac", "mp3", "opus", "pcm_f32le", "pcm_s16le", "pcm_s24le", "vorbis")
 PACKAGES_REMEDY = (
     "Point TALKHEAD_PYTHON (or the add-on's preferences) to a Python with the backend's packages; "

@@ -20,6 +20,7 @@ from torch_backend.inference.facetalk_sampling import (
     sample_codes,
     sample_windows,
 )
+from torch_backend.metrics.code_diversity import compute_code_diversity
 from torch_backend.models.builders import load_facetalk
 from torch_backend.models.facetalk import FaceTalk, FaceTalkConfig, guide
 from torch_backend.modules.diffusion_schedule import compute_cosine_betas, compute_signal_levels
@@ -446,7 +447,7 @@ def test_training_learns_and_comes_back(tmp_path: Path) -> None:
     # The condition tells what the noise hides.
     assert figures["error_90"] < 0.6 * figures["null_error_90"]
     model, metadata = load_facetalk(tmp_path / "run" / "model.safetensors")
-    assert metadata["config"]["sequences"] == {"speech_encoder": "test"}
+    assert metadata["config"]["sequences"] == {"speech_encoder": "test"} and model.config.speech_encoder == "test"
     assert config_from_dict(FaceTalkConfig, metadata["config"]["model"]) == model.config
     sequences = _sequences()
     condition = torch.from_numpy(sequences.condition[:40])
@@ -481,3 +482,13 @@ def test_unusable_data_is_named(tmp_path: Path) -> None:
     for changes in ({"null_probability": 2.0}, {"lowest_modulation": 2.0}, {"batch_size": 0}):
         with pytest.raises(ValueError, match="expected"):
             CodeDataConfig(**changes)
+
+
+def test_diversity_by_hand() -> None:
+    # Three takes of two frames: pairwise distances 3 and 5 (mean 4), 0 and 4 (mean 2), 3 and 3 (mean 3).
+    takes = np.array([[[0.0, 0.0], [0.0, 0.0]], [[3.0, 0.0], [3.0, 4.0]], [[0.0, 0.0], [0.0, 4.0]]])
+    expected = 2 * (4 + 2 + 3) / 3
+    assert compute_code_diversity([takes]) == pytest.approx(expected)
+    assert compute_code_diversity([takes, 0 * takes]) == pytest.approx(expected / 2)
+    with pytest.raises(ValueError, match="the same K >= 2"):
+        compute_code_diversity([takes, takes[:2]])

@@ -78,8 +78,13 @@ class FaceTalkRecipe:
         self.held_out_indices = sequences.indices(held_out=True)
         if not self.train_indices:
             raise ValueError("expected sequences to train on, got none; are all held out?")
-        code_size, condition_size = sequences.codes.shape[1], sequences.condition.shape[1]
-        self.config = replace(config, model=replace(config.model, code_size=code_size, condition_size=condition_size))
+        model = replace(
+            config.model,
+            code_size=sequences.codes.shape[1],
+            condition_size=sequences.condition.shape[1],
+            speech_encoder=str(sequences.facts.get("speech_encoder", config.model.speech_encoder)),
+        )
+        self.config = replace(config, model=model)
         lengths = [self._length(index) for index in self.train_indices]
         self._shares = np.cumsum(lengths) / sum(lengths)
 
