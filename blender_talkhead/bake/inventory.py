@@ -7,6 +7,7 @@ from typing import Any
 
 import bpy
 
+from ..scene.frame_meshes import frame_blocks
 from ..scene.hair import hair_blocks
 from ..scene.mesh import shape_keys_of
 from ..scene.timeline import remove_strips, strips_of_head
@@ -45,7 +46,7 @@ def remove_head(head: Any) -> None:
     actions = [action for action in bpy.data.actions if _belongs_to(action, name)]
     materials = {material.name for material in head.data.materials if material is not None}
     images = {image.name for image in bpy.data.images if image.users > 0}
-    rig = [*rig_blocks(head), *hair_blocks(head)]
+    rig = [*rig_blocks(head), *hair_blocks(head), *frame_blocks(head)]
     if is_own:
         gone = [head, *([head.data] if head.data.users == 1 else [])]
         meshes += gone[1:]

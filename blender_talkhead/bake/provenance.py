@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ..contract.mesh_sequence import MeshSequence
 from ..contract.motion_clip import MotionClip
 from ..scene.character_store import is_character
 
@@ -13,11 +14,11 @@ PROPERTY = "talkhead"
 FORMAT_VERSION = 1
 
 
-def describe_take(clip: MotionClip, bake: dict[str, Any]) -> dict[str, Any]:
+def describe_take(clip: MotionClip | MeshSequence, bake: dict[str, Any]) -> dict[str, Any]:
     """Return the provenance of a take.
 
     Args:
-        clip: the clip that was baked.
+        clip: what was baked.
         bake: how it was baked: mode, start, scene rate, error limit and what else the bake decided.
     """
     info = clip.info

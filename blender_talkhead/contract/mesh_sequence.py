@@ -76,12 +76,12 @@ class MeshSequence:
         Raises:
             BackendError: a face names a vertex that its frame does not have, or a position is not finite.
         """
-        part = slice(int(self.vertex_starts[index]), int(self.vertex_starts[index + 1]))
-        rows = slice(int(self.face_starts[index]), int(self.face_starts[index + 1]))
+        part = int(self.vertex_starts[index]), int(self.vertex_starts[index + 1])
+        rows = int(self.face_starts[index]), int(self.face_starts[index + 1])
         mesh = FrameMesh(
-            np.array(self.vertices[part]),
-            np.array(self.faces[rows]),
-            None if self.vertex_colors is None else np.array(self.vertex_colors[part]),
+            _read_rows(self.vertices, *part),
+            _read_rows(self.faces, *rows),
+            None if self.vertex_colors is None else _read_rows(self.vertex_colors, *part),
         )
         try:
             _require_mesh(mesh, mesh.colors is not None)
@@ -156,7 +156,7 @@ class MeshSequenceWriter:
         arrays: dict[str, NDArray[Any]] = {"vertices": vertices, "faces": faces}
         if colors is not None:
             arrays[_COLORS_FILE] = colors
-        self._guarded(lambda: [self._files[name].append(array) for name, array in arrays.items()])
+        self._guarded(lambda: self._append(arrays))
         self._vertex_starts.append(self._vertex_starts[-1] + len(vertices))
         self._face_starts.append(self._face_starts[-1] + len(faces))
 
@@ -189,6 +189,10 @@ class MeshSequenceWriter:
         types = {"vertices": "<f4", "faces": "<i4"} | ({_COLORS_FILE: "|u1"} if self._has_colors else {})
         for name, dtype in types.items():
             self._files[name] = _GrowingArray(self._partial / f"{name}.npy", dtype)
+
+    def _append(self, arrays: dict[str, NDArray[Any]]) -> None:
+        for name, array in arrays.items():
+            self._files[name].append(array)
 
     def _finish(self) -> None:
         for file in self._files.values():
@@ -274,6 +278,18 @@ def _load_rows(folder: Path, name: str, dtype: type, num_rows: int) -> Any:
     rows = np.load(path, mmap_mode="r" if num_rows else None, allow_pickle=False)
     require_array(name, rows, dtype, (num_rows, 3))
     return rows
+
+
+def _read_rows(source: NDArray[Any], first: int, stop: int) -> NDArray[Any]:
+    """Return rows of 3 of a mapped file by reading it: mapped pages count as memory of the process."""
+    if not isinstance(source, np.memmap) or source.filename is None:
+        return np.array(source[first:stop])
+    row_bytes = 3 * source.dtype.itemsize
+    offset = source.offset + first * row_bytes
+    rows = np.fromfile(source.filename, source.dtype, 3 * (stop - first), offset=offset)
+    if len(rows) != 3 * (stop - first):
+        raise BackendError(f"the mesh sequence is damaged: {Path(source.filename).name} ends before row {stop}")
+    return rows.reshape(-1, 3)
 
 
 def _require_mesh(mesh: FrameMesh, has_colors: bool) -> None:

@@ -17,6 +17,7 @@ COLLECTIONS = (
     "hair_curves",
     "armatures",
     "materials",
+    "node_groups",
     "images",
     "actions",
     "sounds",

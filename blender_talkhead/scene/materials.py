@@ -101,6 +101,20 @@ def create_materials(clip: MotionClip) -> dict[str, Any]:
     return materials
 
 
+def create_surface_material(has_colors: bool) -> Any:
+    """Make the material of a surface without parts: the look of skin, in its vertex colours where it has them."""
+    material = bpy.data.materials.new("TalkHead surface")
+    tree = enable_nodes(material)
+    shader = next(node for node in tree.nodes if node.type == "BSDF_PRINCIPLED")
+    surface = SURFACES["skin"]
+    _set_surface(shader, surface)
+    material.diffuse_color = (*surface.shown, 1.0)
+    shader.inputs["Base Color"].default_value = (*surface.shown, 1.0)
+    if has_colors:
+        tree.links.new(_vertex_colors(tree), shader.inputs["Base Color"])
+    return material
+
+
 def create_hair_material() -> Any:
     """Make the material of the hair: darker at the roots, each strand a little different."""
     material = bpy.data.materials.new("TalkHead hair")
@@ -143,9 +157,14 @@ def _color_source(tree: Any, clip: MotionClip, part: str) -> Any:
     elif part == "eyes" and "eye_color" in clip.textures:
         source = _picture_node(tree, clip.textures["eye_color"], "TalkHead eye colour", 280)
     else:
-        source = tree.nodes.new("ShaderNodeVertexColor")
-        source.layer_name = "Color"
-        source.location = (-320, 280)
+        return _vertex_colors(tree)
+    return source.outputs["Color"]
+
+
+def _vertex_colors(tree: Any) -> Any:
+    source = tree.nodes.new("ShaderNodeVertexColor")
+    source.layer_name = "Color"
+    source.location = (-320, 280)
     return source.outputs["Color"]
 
 

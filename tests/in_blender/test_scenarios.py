@@ -60,6 +60,12 @@ SCENARIOS = [
     ("meshes_of_the_user_get_no_bones",),
     ("performance_panel",),
     ("performed_failures",),
+    ("sequence_plays_without_the_extension", "24"),
+    ("sequence_plays_without_the_extension", "30"),
+    ("sequence_plays_without_the_extension", "15"),
+    ("sequence_renders",),
+    ("sequences_go_without_a_trace",),
+    ("sequence_is_one_undo_step",),
 ]
 LIMIT_SECONDS = 240
 

@@ -31,7 +31,7 @@ _TO_CORNERS = np.linalg.norm(_HALVES[:, None] - 2 * CELL_CORNERS[None], axis=-1)
 _ROUNDING = 1e-6
 """Of a cell: intervals are widened by it, so that rounding never decides about a sign."""
 _CHUNK = 20_000
-_BENDS_BAND = 0.75
+_BENDS_BAND = 0.5
 """With interpolation: how far from the surface second differences are evaluated, in coarser cells."""
 
 
@@ -47,7 +47,7 @@ class SurfaceOptions:
     interpolate: bool = False
     """Evaluate every second corner near the surface and interpolate between them by cubics; where the field bends too
     sharply for that it is evaluated. The triangles are those of the dense grid only nearly."""
-    kink: float = 0.3
+    kink: float = 0.2
     """With `interpolate`: second differences above this share of a coarse cell's edge are bends too sharp."""
     change_limit: float = float("inf")
     """Largest change of any value since the frame that `last` comes from; infinity does not use that frame."""
@@ -152,7 +152,7 @@ def extract_surface(
         children = _divide(grid, level, step, slope)
         if chosen.interpolate and step == 2:
             _complete_support(grid, evaluator, level)
-            evaluator.support = (level, chosen.kink)
+            evaluator.support = _Support(grid, level, chosen.kink)
         level, step = children, step // 2
     edges = level.corners[:, _EDGES].reshape(-1, 2)
     crossed = (level.low[edges].min(axis=1) <= 0) & (level.high[edges].max(axis=1) >= 0)
@@ -187,8 +187,8 @@ class _Evaluator:
         self._keys: list[NDArray[np.int64]] = []
         self._values: list[FloatArray] = []
         self.num_contradictions = 0
-        self.support: tuple[_Level, float] | None = None
-        """Interpolate between these corners where second differences stay below this share of their spacing."""
+        self.support: _Support | None = None
+        """Interpolate between these corners where that is close enough."""
 
     @property
     def num_evaluations(self) -> int:
@@ -198,7 +198,7 @@ class _Evaluator:
         """Make the values of corners known where they are not."""
         needed = np.flatnonzero(wanted & (level.low != level.high))
         if self.support is not None:
-            values = _interpolate(self._grid, *self.support, level.keys[needed])
+            values = self.support.interpolate(level.keys[needed])
             found = np.isfinite(values)
             level.low[needed[found]] = level.high[needed[found]] = values[found]
             needed = needed[~found]
@@ -286,7 +286,7 @@ def _unique(numbers: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], 
 
 
 def _complete_support(grid: Grid, evaluator: _Evaluator, level: _Level) -> None:
-    """Evaluate what interpolation needs: corners of the cells that the surface crosses, and neighbours of the nearest."""
+    """Evaluate what interpolation needs: corners of the crossed cells, and neighbours of the nearest ones."""
     low, high = level.low[level.corners], level.high[level.corners]
     is_crossed = (low.min(axis=1) <= 0) & (high.max(axis=1) >= 0)
     wanted = np.zeros(len(level.keys), bool)
@@ -315,41 +315,52 @@ def _march(grid: Grid, level: _Level) -> tuple[FloatArray, NDArray[np.int64]]:
     return vertices, faces
 
 
-def _interpolate(grid: Grid, support: _Level, kink: float, keys: NDArray[np.int64]) -> FloatArray:
-    """Return values between the corners of a level of step 2, NaN where it bends too sharply or too little is known.
+class _Support:
+    """Corners of a level of step 2, and interpolation between them.
 
-    Along each axis with an odd coordinate it is the cubic through four corners: the mean of the two neighbours less an
-    eighth of their mean second difference.
+    Args:
+        grid: the grid.
+        level: the corners.
+        kink: second differences above this share of their spacing are bends too sharp.
     """
-    spacing = 2 * grid.cell
-    known = np.where(support.low == support.high, support.low, np.nan)
-    places = grid.coordinates(support.keys)
-    bends = np.stack(
-        [
-            _values_at(grid, support.keys, known, places + offset)
-            - 2 * known
-            + _values_at(grid, support.keys, known, places - offset)
-            for offset in 2 * np.eye(3, dtype=np.int64)
-        ],
-        axis=1,
-    )
-    coordinates = grid.coordinates(keys)
-    odd = coordinates % 2
-    total, bend_sum = np.zeros(len(keys)), np.zeros((len(keys), 3))
-    bend_count, sharpest = np.zeros((len(keys), 3)), np.zeros(len(keys))
-    for offset in 2 * CELL_CORNERS - 1:
-        index = _indices_at(grid, support.keys, coordinates + offset * odd)
-        total += np.where(index >= 0, known[index], np.nan) / 8
-        bend = np.where((index >= 0)[:, None], bends[index], np.nan)
-        is_known = np.isfinite(bend)
-        bend_sum += np.where(is_known, bend, 0.0)
-        bend_count += is_known
-        sharpest = np.maximum(sharpest, np.where(is_known & (odd > 0), np.abs(bend), 0.0).max(axis=1))
-    with np.errstate(invalid="ignore"):
-        correction = np.where(odd > 0, bend_sum / bend_count, 0.0).sum(axis=1) / 8
-    values = total - correction
-    values[sharpest > kink * spacing] = np.nan
-    return values
+
+    def __init__(self, grid: Grid, level: _Level, kink: float) -> None:
+        self._grid = grid
+        self._keys = level.keys
+        self._limit = kink * 2 * grid.cell
+        self._known = np.where(level.low == level.high, level.low, np.nan)
+        places = grid.coordinates(level.keys)
+        offsets = 2 * np.eye(3, dtype=np.int64)
+        sums = [self._values_at(places + offset) + self._values_at(places - offset) for offset in offsets]
+        self._bends = np.stack([each - 2 * self._known for each in sums], axis=1)
+        """(n, 3) second differences along each axis, NaN where a neighbour is not known."""
+
+    def interpolate(self, keys: NDArray[np.int64]) -> FloatArray:
+        """Return values between the corners, NaN where they bend too sharply or too little is known.
+
+        Along each axis with an odd coordinate it is the cubic through four corners: the mean of the two neighbours
+        less an eighth of their mean second difference.
+        """
+        coordinates = self._grid.coordinates(keys)
+        odd = coordinates % 2
+        total, bend_sum = np.zeros(len(keys)), np.zeros((len(keys), 3))
+        bend_count, sharpest = np.zeros((len(keys), 3)), np.zeros(len(keys))
+        for offset in 2 * CELL_CORNERS - 1:
+            index = _indices_at(self._grid, self._keys, coordinates + offset * odd)
+            total += np.where(index >= 0, self._known[index], np.nan) / 8
+            bends = np.where((index >= 0)[:, None], self._bends[index], np.nan)
+            is_known = np.isfinite(bends)
+            bend_sum += np.where(is_known, bends, 0.0)
+            bend_count += is_known
+            sharpest = np.maximum(sharpest, np.where(is_known & (odd > 0), np.abs(bends), 0.0).max(axis=1))
+        with np.errstate(invalid="ignore"):
+            values: FloatArray = total - np.where(odd > 0, bend_sum / bend_count, 0.0).sum(axis=1) / 8
+        values[sharpest > self._limit] = np.nan
+        return values
+
+    def _values_at(self, coordinates: NDArray[np.int64]) -> FloatArray:
+        index = _indices_at(self._grid, self._keys, coordinates)
+        return np.where(index >= 0, self._known[index], np.nan)
 
 
 def _indices_at(grid: Grid, keys: NDArray[np.int64], coordinates: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -357,8 +368,3 @@ def _indices_at(grid: Grid, keys: NDArray[np.int64], coordinates: NDArray[np.int
     place = np.minimum(np.searchsorted(keys, numbers), len(keys) - 1)
     inside = ((coordinates >= 0) & (coordinates <= grid.padded_cells)).all(axis=1)
     return np.where((keys[place] == numbers) & inside, place, -1)
-
-
-def _values_at(grid: Grid, keys: NDArray[np.int64], values: FloatArray, coordinates: NDArray[np.int64]) -> FloatArray:
-    index = _indices_at(grid, keys, coordinates)
-    return np.where(index >= 0, values[index], np.nan)
