@@ -231,7 +231,7 @@ def test_opening_the_mouth_does_not_tear_stitches(
         rest[lip_edges[:, 0]] - rest[lip_edges[:, 1]], axis=1
     )
     opening = np.linalg.norm(jaw[head.lip_contact_pairs[:, 0]] - jaw[head.lip_contact_pairs[:, 1]], axis=1).max()
-    # The corners of the mouth go down with the jaw, up to half way; a stitch across the lips would lengthen by all of it.
+    # The corners of the mouth go down with the jaw, up to half way; a stitch between the lips would do so all the way.
     assert lengthening.max() < 0.5 * opening
 
 
