@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -501,3 +502,31 @@ for request in requests():
     second = worker.submit(DummyJob(0.0))
     assert worker.state == "starting"
     assert collect(worker, second) == [DoneMessage("", second)]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGPIPE")
+def test_writing_to_a_process_that_does_not_listen_harms_nobody(tmp_path: Path) -> None:
+    """Blender, unlike Python, does not ignore SIGPIPE: the host stands in for it by undoing Python's choice."""
+    host = tmp_path / "host.py"
+    host.write_text(
+        "import os, signal, sys, time\n"
+        "from pathlib import Path\n"
+        "from blender_talkhead.backend_client.child_process import ChildProcess\n"
+        "signal.signal(signal.SIGPIPE, signal.SIG_DFL)\n"
+        "deaf = [sys.executable, '-c', 'import os, time; os.close(0); print(1, flush=True); time.sleep(1)']\n"
+        "lines = []\n"
+        "child = ChildProcess(deaf, dict(os.environ), Path.cwd(), lambda line: bool(lines.append(line)))\n"
+        "while not lines: time.sleep(0.01)\n"
+        "for _ in range(20): child.send('x' * 1000); time.sleep(0.01)\n"
+        "child.end()\n"
+        "print('alive')\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    result = subprocess.run(
+        [sys.executable, str(host)],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+    )
+    assert (result.returncode, result.stdout) == (0, "alive\n"), result.stderr
