@@ -257,8 +257,9 @@ def test_a_dead_worker_is_started_again(make_worker) -> None:
 
 def test_another_protocol_is_refused_and_its_process_ended(make_worker) -> None:
     worker = make_worker("hello(99); time.sleep(60)")
-    job = worker.submit(InfoJob())
+    worker.start()
     process = worker.process_id
+    job = worker.submit(InfoJob())
     end = collect(worker, job)[-1]
     assert isinstance(end, ErrorMessage) and end.exit_code == ExitCode.BACKEND
     assert "protocol 99" in end.text and "Restart Blender" in end.text
