@@ -174,7 +174,8 @@ def _lengths(points: Array) -> Array:
 def _volume(points: Array) -> Array:
     """Return how high (n,) the outermost hairs lie above the scalp, cm."""
     x, f, z = points.T
-    top = 0.95 + 0.75 * smoothstep(f, 1.0, 7.5)
+    front = 1.0 - 0.72 * smoothstep(f, 2.0, 5.5) * (1.0 - smoothstep(z - hairline_height(f), 0.2, 3.0))
+    top = (0.95 + 0.45 * smoothstep(f, 1.0, 6.5)) * front
     gap = 1.0 - 0.75 * np.exp(-(((x - PARTING_X) / 0.45) ** 2)) * smoothstep(f, -2.5, 0.5)
     sides = np.interp(z, [-5.0, -2.0, 1.0, 4.0, 6.0], [0.10, 0.16, 0.32, 0.6, 0.85])
     part = _is_top(points)
