@@ -64,7 +64,7 @@ SMILE_FOLDS = (
 )
 """The naso-labial fold of a smile: the furrow itself, and the cheek that swells beside it."""
 DIMPLE = (
-    Furrow((3.3, -6.0), (3.25, -7.2), 0.34, (-0.14, -0.36, 0.0)),
+    Furrow((3.3, -6.0), (3.25, -7.2), 0.36, (-0.12, -0.27, 0.0)),
     Furrow((4.1, -5.5), (4.0, -7.3), 0.65, (0.16, 0.26, 0.0)),
 )
 """The dimple beside a tucked mouth corner, and the cheek round it."""

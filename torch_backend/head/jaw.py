@@ -25,7 +25,7 @@ RIGID_FROM = 0.92
 """Smoothed weight from which on the skin follows the jaw rigidly."""
 CORNER_WEIGHT = 0.46
 """Share of the jaw's motion that the mouth corner follows."""
-CORNER_PULL = (0.40, 0.10)
+CORNER_PULL = (0.32, 0.10)
 """How far the mouth corner moves in and back at jawOpen 1, cm."""
 
 
