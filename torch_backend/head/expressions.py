@@ -235,7 +235,8 @@ class ExpressionBuilder:
 
     def _without_corner_kink(self, opened: Array, sealed: Array) -> Array:
         """Return the seal (V, 3) with the skin relaxed beside the mouth corners, where it would fold."""
-        free = ~self._labels.on_mouth | (self._labels.mouth_ring > 6)
+        ring = self._labels.mouth_ring
+        free = ~self._labels.on_mouth | (ring > 6) | ((ring >= 2) & (self._labels.corner_coordinate > 0.9))
         posed = opened + sealed
         relaxed = smooth_over_mesh(posed, self._labels.triangles, free, CORNER_RELAX_PASSES)
         distance = (np.abs(self._vertices) - np.array(CORNER_RELAX_CENTER)) * [1, 0, 1]

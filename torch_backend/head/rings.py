@@ -155,7 +155,7 @@ def mouth_rings() -> HalfMouth:
 def _lip_lining(contact_ring: Array, s: Array, side: Array) -> list[Array]:
     rings = []
     for depth, height, narrow, web in (
-        (0.14, 0.02, 0.99, 0.12), (0.30, 0.10, 0.985, 0.24), (0.42, 0.45, 0.99, 0.32), (0.50, 1.0, 1.02, 0.36),
+        (0.14, 0.02, 0.99, 0.10), (0.30, 0.10, 0.985, 0.18), (0.42, 0.45, 0.99, 0.18), (0.50, 1.0, 1.02, 0.10),
     ):  # fmt: skip
         ring = contact_ring.copy()
         # Flesh closes the corner behind the lips: parted a little, they would show a black wedge there.
