@@ -177,6 +177,7 @@ class ExpressionBuilder:
         lips = self._lips
         lower_lid = self._lids(1.0, upper=False, meeting=0.40)
         smile = LipMove(upper=(0, -0.14, 0.02), lower=(0, -0.14, 0.0), corner=(0.90, -0.70, 1.12), fullness=3.0)
+        frown = LipMove(upper=(0, 0.04, 0.06), lower=(0, 0.06, 0.06), corner=(0.18, -0.14, -0.98))
         return {
             "mouthSmile": lips.move(smile, side=1)
             + self.patch(
@@ -185,7 +186,9 @@ class ExpressionBuilder:
             )
             + self.furrows(*SMILE_FOLDS)
             + 0.34 * lower_lid,
-            "mouthFrown": lips.move(LipMove(lower=(0, 0.06, 0.06), upper=(0, 0.04, 0.06), corner=(0.18, -0.14, -0.98)), side=1)
+            "mouthFrown": lips.move(
+                LipMove(lower=(0, 0.06, 0.06), upper=(0, 0.04, 0.06), corner=(0.18, -0.14, -0.98)), side=1
+            )
             + self.furrows(*FROWN),
             "mouthDimple": lips.move(LipMove(corner=(0.62, -0.72, 0.14)), side=1) + self.furrows(*DIMPLE),
             "mouthStretch": lips.stretch(out=1.05, back=-0.62, up=0.10, thin=0.18, side=1),

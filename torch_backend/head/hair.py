@@ -130,7 +130,8 @@ def _combing(points: Array) -> Array:
     """Return the direction (n, 3) that hair at points is combed in; its length means nothing."""
     normal = _normals(points)
     x, f, z = points.T
-    top = smoothstep(normal[:, 2], 0.30, 0.78)
+    # Over the forehead nothing is combed down into the face.
+    top = np.maximum(smoothstep(normal[:, 2], 0.30, 0.78), smoothstep(f, 3.5, 6.0) * smoothstep(z, 4.6, 5.8))
     back = smoothstep(-normal[:, 1], 0.1, 0.7)
     burn = smoothstep(f, 0.0, 0.8) * (1.0 - smoothstep(z, 0.8, 2.4)) * (np.abs(x) > 4.5)
     side = np.tanh((x - PARTING_X) / 0.35) * smoothstep(f, -4.0, 0.0)

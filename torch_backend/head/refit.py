@@ -106,7 +106,7 @@ def _projected(points: Array, moved: NDArray[np.bool_], on_midline: NDArray[np.b
 
 
 def uneven_skin(points: Array) -> Array:
-    """Return how much (n,) of the fairing skin takes: all of it on cheek, jaw and temple, none on nose, lips and lids."""
+    """Return how much (n,) of the fairing skin takes: all on cheek, jaw and temple, none on nose, lips and lids."""
     x, f, z = points.T
     nose = np.sqrt((x / 2.35) ** 2 + ((z + 2.9) / 2.6) ** 2)
     mouth = np.sqrt((x / 3.9) ** 2 + ((z + 6.8) / 2.0) ** 2)
