@@ -186,10 +186,7 @@ class ExpressionBuilder:
             )
             + self.furrows(*SMILE_FOLDS)
             + 0.34 * lower_lid,
-            "mouthFrown": lips.move(
-                LipMove(lower=(0, 0.06, 0.06), upper=(0, 0.04, 0.06), corner=(0.18, -0.14, -0.98)), side=1
-            )
-            + self.furrows(*FROWN),
+            "mouthFrown": lips.move(frown, side=1) + self.furrows(*FROWN),
             "mouthDimple": lips.move(LipMove(corner=(0.62, -0.72, 0.14)), side=1) + self.furrows(*DIMPLE),
             "mouthStretch": lips.stretch(out=1.05, back=-0.62, up=0.10, thin=0.18, side=1),
             "mouthUpperUp": lips.move(LipMove(upper=(0, 0.06, 0.48), corner=(0, 0, 0.10)), side=1)
