@@ -198,11 +198,7 @@ class ExpressionBuilder:
     def _whole_mouth_shapes(self) -> dict[str, Array]:
         lips, vertices = self._lips, self._vertices
         symmetric: dict[str, Callable[[], Array]] = {
-            "jawOpen": lambda: (
-                self.jaw(open_jaw(vertices))
-                + lips.narrow(*CORNER_PULL)
-                + (1.0 - self.jaw_weights[:, None]) * self.patch(OPEN_CHEEK, side=0) * ~self._labels.on_mouth[:, None]
-            ),
+            "jawOpen": lambda: self.jaw(open_jaw(vertices)) + lips.narrow(*CORNER_PULL) + self._open_cheek(),
             "jawForward": lambda: self.jaw(
                 np.tile([0.0, JAW_SHIFT, 0.0], (len(vertices), 1)) + 0.5 * JAW_SHIFT_OPENS * open_jaw(vertices)
             ),
@@ -232,6 +228,12 @@ class ExpressionBuilder:
         shapes["jawRight"] = self._mirrored(shapes["jawLeft"])
         shapes["mouthRight"] = self._mirrored(shapes["mouthLeft"])
         return shapes
+
+    def _open_cheek(self) -> Array:
+        """Return how the cheeks go with an open jaw (V, 3): neither lips, what is rigid with the jaw, nor eyes move."""
+        free = (1.0 - self.jaw_weights) * ~self._labels.on_mouth
+        free = free * (1.0 - smoothstep(self._vertices[:, 2], -3.2, -1.8))
+        return free[:, None] * self.patch(OPEN_CHEEK, side=0)
 
     def _without_corner_kink(self, opened: Array, sealed: Array) -> Array:
         """Return the seal (V, 3) with the skin relaxed beside the mouth corners, where it would fold."""

@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 
 from torch_backend.head.author_space import Array, backend_to_author, smoothstep
 from torch_backend.head.head import Head
-from torch_backend.head.implicit_surface import project_to_skin
+from torch_backend.head.implicit_surface import field_gradient, project_to_skin
 from torch_backend.head.landmarks import PINNED_MIDLINE, PINNED_SIDE
 
 FOLLOW_PASSES = 200
 """Passes that spread the rings' motion over the fill."""
 FAIR_PASSES = 220
 """Passes of fairing; more make it reach farther."""
+UNCHANGED = 0.01
+"""A refit that moves nothing by more than this (cm) keeps the frozen vertices: they drift by half as much."""
 _FAIR_STEP, _FAIR_BACK = 0.5, -0.515
 """Steps of Taubin's filter: the second undoes the first one's shrinkage."""
 
@@ -79,6 +81,8 @@ def refit_fill(head: Head, ring_loops: list[Array], neck: Array, num_ring_vertic
     on_midline[midline] = True
     points = _projected(points, ~still, on_midline)
     points = _faired(points, smoother, still, on_midline)
+    if np.abs(points - old).max() < UNCHANGED:
+        points = old  # bit for bit, so that what was derived from the frozen head stays valid
     return FrozenFill(points, triangles, pins, *starts)
 
 
@@ -106,7 +110,7 @@ def _projected(points: Array, moved: NDArray[np.bool_], on_midline: NDArray[np.b
 
 
 def uneven_skin(points: Array) -> Array:
-    """Return how much (n,) of the fairing skin takes: all on cheek, jaw and temple, none on nose, lips and lids."""
+    """Return how much (n,) of the fairing skin takes: all on cheek and temple, none on nose, lips, lids and jaw."""
     x, f, z = points.T
     nose = np.sqrt((x / 2.35) ** 2 + ((z + 2.9) / 2.6) ** 2)
     mouth = np.sqrt((x / 3.9) ** 2 + ((z + 6.8) / 2.0) ** 2)
@@ -114,7 +118,9 @@ def uneven_skin(points: Array) -> Array:
     clear = smoothstep(nose, 1.0, 1.5) * smoothstep(mouth, 0.85, 1.25) * smoothstep(eye, 0.85, 1.25)
     ear = np.sqrt(((f + 1.0) / 2.2) ** 2 + ((z + 1.3) / 3.4) ** 2)
     face = smoothstep(f, -0.5, 1.5) * smoothstep(ear, 1.0, 1.5)
-    share: Array = clear * face * smoothstep(z, -10.6, -9.4) * (1.0 - smoothstep(z, 3.2, 5.0)) * smoothstep(x, 0.8, 2.0)
+    _, forward, height = np.array(PINNED_SIDE[7::-1]).T
+    above_jaw = smoothstep(z - np.interp(f, forward, height), 0.2, 1.6)
+    share: Array = clear * face * above_jaw * (1.0 - smoothstep(z, 3.2, 5.0)) * smoothstep(x, 0.8, 2.0)
     return share
 
 
@@ -124,7 +130,11 @@ def _faired(points: Array, smoother: _Smoother, still: NDArray[np.bool_], on_mid
     for _ in range(FAIR_PASSES):
         for step in (_FAIR_STEP, _FAIR_BACK):
             moved = moved + (step * share)[:, None] * (smoother.means(moved) - moved)
-    return moved
+    # Along the normal only: back on the surface a vertex is where it was, so that refitting again changes nothing.
+    normal = field_gradient(points)
+    normal = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
+    faired: Array = points + ((moved - points) * normal).sum(axis=1, keepdims=True) * normal
+    return faired
 
 
 class _Smoother:
