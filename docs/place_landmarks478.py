@@ -38,6 +38,7 @@ VIEWS = tuple(
     (turn, nod, pose)
     for turn, nod, pose in (
         (0, 0, {}), (-18, 0, {}), (18, 0, {}), (-40, 0, {}), (40, 0, {}), (0, -12, {}), (0, 12, {}),
+        (28, 0, {}), (-50, 0, {}),
         (0, 0, OPEN_POSE), (-14, 0, OPEN_POSE), (14, 0, OPEN_POSE), (0, -12, OPEN_POSE),
     )
 )  # fmt: skip

@@ -251,6 +251,9 @@ class ChildProcess:
         yield from cutter.finish()
 
     def _write_input(self, stream: IO[bytes]) -> None:
+        if hasattr(signal, "pthread_sigmask"):  # not on Windows
+            # Blender leaves SIGPIPE at its default, and to write to a process that has ended would end Blender.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
         with contextlib.suppress(OSError, ValueError), stream:  # the process may be gone
             while (line := self._input.get()) is not None:
                 view = memoryview(line)

@@ -5,6 +5,7 @@ Made for a timer in Blender's window: `submit`, then `poll` some times a second.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -401,8 +402,9 @@ def _remove_unfinished(job: WorkerJob) -> None:
     output = getattr(job, "output", None)
     if isinstance(output, Path):
         token = "[0-9a-f]" * 12
-        for partial in output.parent.glob(f".{_escape_glob(output.name)}.{token}.partial"):
-            shutil.rmtree(partial, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # the caller may remove the folder around it at the same time
+            for partial in output.parent.glob(f".{_escape_glob(output.name)}.{token}.partial"):
+                shutil.rmtree(partial, ignore_errors=True)
 
 
 def _escape_glob(name: str) -> str:

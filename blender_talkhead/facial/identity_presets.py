@@ -53,9 +53,9 @@ IDENTITY_PRESETS: dict[str, IdentityPreset] = {
         "Round",
         "Short and wide, full cheeks, small turned-up nose, soft chin",
         {
-            "face_width": 1.0, "face_length": -1.0, "cheek_fullness": 1.0, "jaw_width": 0.6, "jaw_angle": 0.1,
-            "chin_projection": -0.5, "nose_height": 0.5, "nose_projection": -0.6, "nose_tip": 0.4,
-            "nose_width": 0.5, "nose_bridge": -0.4, "lip_thickness": 0.4, "eye_size": 0.1, "brow_ridge": -0.6,
+            "face_width": 0.9, "face_length": -0.9, "cheek_fullness": 0.7, "jaw_width": 0.6, "jaw_angle": 0.2,
+            "chin_projection": -0.3, "nose_height": 0.25, "nose_projection": -0.4, "nose_tip": 0.15,
+            "nose_width": 0.2, "nose_bridge": -0.2, "lip_thickness": 0.4, "eye_size": 0.1, "brow_ridge": -0.6,
             "chin_height": 0.2, "neck_width": 1.0, "eye_bag": 0.5, "cranium_width": 0.6, "temple": 0.6,
             "ear_size": -0.3,
         },

@@ -231,7 +231,12 @@ def test_opening_the_mouth_does_not_tear_stitches(
         rest[lip_edges[:, 0]] - rest[lip_edges[:, 1]], axis=1
     )
     opening = np.linalg.norm(jaw[head.lip_contact_pairs[:, 0]] - jaw[head.lip_contact_pairs[:, 1]], axis=1).max()
-    assert lengthening.max() < 0.4 * opening
+    # The corners of the mouth go half way with the jaw, and edges round them with them; a stitch would go all the way.
+    corners = np.concatenate([head_samples.regions[f"mouth_corner_{side}"] for side in ("left", "right")])
+    distances = np.linalg.norm(rest[lip_edges][:, :, None] - rest[corners], axis=-1)
+    at_corner = distances.min(axis=(1, 2)) < 0.002
+    assert lengthening[~at_corner].max() < 0.4 * opening
+    assert lengthening[at_corner].max() < 0.5 * opening
 
 
 def test_the_heads_samples_lie_on_it(head_samples: SurfaceSamples, head_surface: SurfaceTemplate) -> None:

@@ -21,6 +21,7 @@ from torch_backend.head.implicit_surface import (
     smooth_union,
 )
 from torch_backend.head.part_mesh import sweep_closed
+from torch_backend.head.refit import uneven_skin
 from torch_backend.head.signed_distance import close_boundaries, signed_distance
 from torch_backend.head.template import flip_to_delaunay, inside_polygon
 
@@ -104,8 +105,12 @@ def test_fill_vertices_lie_on_the_implicit_skin(head):
         free[head.regions[region]] = False
     for center in head.eye_centers:  # the lids' insides
         free &= np.linalg.norm(head.vertices[: head.num_skin_vertices] - center, axis=1) > 1.15 * head.eye_radius
-    field = skin_field(backend_to_author(head.vertices[: head.num_skin_vertices][free]))
-    assert np.percentile(np.abs(field), 99) < 0.02  # cm
+    points = backend_to_author(head.vertices[: head.num_skin_vertices][free])
+    off_surface = np.abs(skin_field(points))
+    faired = uneven_skin(np.abs(points[:, :1]) * [1, 0, 0] + points * [0, 1, 1]) > 0
+    assert np.percentile(off_surface[~faired], 99) < 0.02  # cm
+    assert np.median(off_surface[faired]) < 0.05
+    assert off_surface[faired].max() < 0.3
     inside = skin_field(np.array([[0.0, 0.0, 3.0], [0.0, 0.0, 30.0]]))
     assert inside[0] < 0 < inside[1]
 

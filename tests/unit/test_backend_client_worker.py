@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -256,8 +257,9 @@ def test_a_dead_worker_is_started_again(make_worker) -> None:
 
 def test_another_protocol_is_refused_and_its_process_ended(make_worker) -> None:
     worker = make_worker("hello(99); time.sleep(60)")
-    job = worker.submit(InfoJob())
+    worker.start()
     process = worker.process_id
+    job = worker.submit(InfoJob())
     end = collect(worker, job)[-1]
     assert isinstance(end, ErrorMessage) and end.exit_code == ExitCode.BACKEND
     assert "protocol 99" in end.text and "Restart Blender" in end.text
@@ -501,3 +503,31 @@ for request in requests():
     second = worker.submit(DummyJob(0.0))
     assert worker.state == "starting"
     assert collect(worker, second) == [DoneMessage("", second)]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGPIPE")
+def test_writing_to_a_process_that_does_not_listen_harms_nobody(tmp_path: Path) -> None:
+    """Blender, unlike Python, does not ignore SIGPIPE: the host stands in for it by undoing Python's choice."""
+    host = tmp_path / "host.py"
+    host.write_text(
+        "import os, signal, sys, time\n"
+        "from pathlib import Path\n"
+        "from blender_talkhead.backend_client.child_process import ChildProcess\n"
+        "signal.signal(signal.SIGPIPE, signal.SIG_DFL)\n"
+        "deaf = [sys.executable, '-c', 'import os, time; os.close(0); print(1, flush=True); time.sleep(1)']\n"
+        "lines = []\n"
+        "child = ChildProcess(deaf, dict(os.environ), Path.cwd(), lambda line: bool(lines.append(line)))\n"
+        "while not lines: time.sleep(0.01)\n"
+        "for _ in range(20): child.send('x' * 1000); time.sleep(0.01)\n"
+        "child.end()\n"
+        "print('alive')\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    result = subprocess.run(
+        [sys.executable, str(host)],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+    )
+    assert (result.returncode, result.stdout) == (0, "alive\n"), result.stderr

@@ -105,8 +105,9 @@ def _flush(points: Array, ear: Array) -> Array:
     under_eye = 0.25 * _blob(points, (3.1, 8.2, -1.4), (1.4, 1.5, 0.5))
     lids = 0.20 * _blob(points, (3.2, 8.2, 0.9), (1.6, 1.5, 0.5))
     wings = 0.30 * _blob(points, (1.4, 9.8, -4.0), (0.6, 1.0, 0.6))
+    beside_nose = 0.30 * _blob(points, (2.15, 8.9, -2.8), (0.9, 1.3, 1.5))  # else pale, and grey, between the others
     uneven = 1.0 + 0.35 * value_noise(points, 0.8, 20) + 0.20 * value_noise(points, 0.3, 21)
-    return np.clip((cheek + tip + chin + under_eye + lids + wings) * uneven + 0.5 * ear, 0.0, 1.0)
+    return np.clip((cheek + tip + chin + under_eye + lids + wings + beside_nose) * uneven + 0.5 * ear, 0.0, 1.0)
 
 
 def _shade(points: Array) -> Array:

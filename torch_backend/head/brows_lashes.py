@@ -35,7 +35,7 @@ _BROW_REACH = 0.55
 def brow_middle(x: Array) -> Array:
     """Return z of the brow's middle line at distances x (any shape) from the midline."""
     along = np.clip((x - 1.45) / (5.2 - 1.45), 0.0, 1.0)
-    middle: Array = 1.80 + 0.46 * np.sin(np.pi * 0.80 * along**0.95)
+    middle: Array = 1.70 + 0.36 * np.sin(np.pi * 0.78 * along**0.95)
     return middle
 
 

@@ -1,7 +1,8 @@
 """Builds the built-in head from code and freezes it: ``python -m torch_backend.head.build``.
 
 Everything that uses the head reads the frozen file, because the fill's connectivity may change with the last bit of a
-floating-point library; building again is only for those who change the head.
+floating-point library; building again is only for those who change the head. The frozen connectivity is kept
+(`refit.py`) unless `--remesh` asks for another.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from torch_backend.head.head import (
     TEMPLATE_PATH,
     Head,
     compute_vertex_normals,
+    read_head,
     save_head,
     triangulate_polygons,
 )
@@ -135,9 +137,12 @@ def main() -> None:
     """Build the head and write it to the frozen file (or --output)."""
     parser = argparse.ArgumentParser(description="Build the built-in head and freeze it.")
     parser.add_argument("--output", type=Path, default=TEMPLATE_PATH, help="npz file to write")
-    output = parser.parse_args().output
+    parser.add_argument("--remesh", action="store_true", help="make a new fill, which numbers the vertices anew")
+    options = parser.parse_args()
+    output = options.output
     logging.basicConfig(level=logging.INFO)
-    head = build_head()
+    keep = TEMPLATE_PATH.is_file() and not options.remesh
+    head = build_head(build_template(read_head(TEMPLATE_PATH) if keep else None))
     save_head(head, output)
     logger.info(
         "%s: %d skin vertices of %d, %.2f MB",

@@ -32,8 +32,8 @@ LID_RING_SHARE = (0.0, 0.0, 0.0, 0.0, 0.1, 0.2, 0.3, 0.45, 0.7, 0.9, 1.0)
 
 CORNER_RELAX_CENTER = (3.0, 0.0, 6.9)
 """x and depth below the eyes of the skin that mouthClose relaxes, cm."""
-CORNER_RELAX_RADIUS = 1.5
-CORNER_RELAX_PASSES = 120
+CORNER_RELAX_RADIUS = 1.9
+CORNER_RELAX_PASSES = 300
 
 
 @dataclass(frozen=True)
@@ -59,15 +59,23 @@ class Furrow:
 
 
 SMILE_FOLDS = (
-    Furrow((1.95, -3.65), (3.15, -5.9), 0.30, (-0.02, -0.25, 0.0)),
-    Furrow((2.85, -3.7), (3.95, -5.2), 0.75, (0.08, 0.38, 0.18)),
+    Furrow((1.95, -3.65), (3.25, -5.9), 0.32, (-0.03, -0.34, 0.02)),
+    Furrow((2.85, -3.6), (4.0, -5.0), 0.80, (0.10, 0.46, 0.26)),
 )
 """The naso-labial fold of a smile: the furrow itself, and the cheek that swells beside it."""
 DIMPLE = (
-    Furrow((3.25, -6.1), (3.25, -7.1), 0.32, (-0.10, -0.20, 0.0)),
-    Furrow((4.0, -5.6), (4.0, -7.2), 0.60, (0.10, 0.16, 0.0)),
+    Furrow((3.3, -6.0), (3.25, -7.2), 0.36, (-0.12, -0.27, 0.0)),
+    Furrow((4.1, -5.5), (4.0, -7.3), 0.65, (0.16, 0.26, 0.0)),
 )
 """The dimple beside a tucked mouth corner, and the cheek round it."""
+
+FROWN = (
+    Furrow((2.75, -7.2), (2.95, -8.7), 0.34, (-0.04, -0.20, 0.0)),
+    Furrow((3.6, -7.2), (3.6, -8.6), 0.60, (0.04, 0.14, -0.06)),
+)
+"""The line from a lowered mouth corner to the jaw, and the pouch beside it."""
+OPEN_CHEEK = Patch((4.3, 5.4, -5.2), (1.5, 2.6, 2.6), (-0.42, -0.16, -0.30))
+"""How the cheek is drawn in and down over an open jaw."""
 
 
 class ExpressionBuilder:
@@ -144,9 +152,9 @@ class ExpressionBuilder:
             "eyeSquint": lower_lid
             + self._lids(0.18)
             + self.patch(Patch((3.4, 7.9, -1.7), (1.7, 2.0, 1.0), (0.0, 0.10, 0.28))),
-            "eyeWide": self._lids(-0.36) + self.patch(Patch((3.2, 8.5, 2.4), (1.9, 2.0, 1.0), (0.0, 0.0, 0.24))),
+            "eyeWide": self._lids(-0.42) + self.patch(Patch((3.2, 8.5, 2.4), (1.9, 2.0, 1.0), (0.0, 0.0, 0.24))),
             "eyeLookDown": self._lids(0.34, meeting=0.0, overlap=False) - 0.25 * lower_lid,
-            "eyeLookUp": self._lids(-0.16),
+            "eyeLookUp": self._lids(-0.18),
             "eyeLookIn": no_motion,
             "eyeLookOut": no_motion,
         }
@@ -162,24 +170,25 @@ class ExpressionBuilder:
                 Patch((0.9, 9.2, -0.9), (0.7, 1.2, 0.8), (-0.05, 0.10, 0.16)),
                 Patch((1.7, 9.2, 1.8), (1.2, 1.5, 0.9), (-0.08, 0.04, -0.20)),
             )
-            + 1.0 * self.furrows(SMILE_FOLDS[0]),
+            + 0.75 * self.furrows(SMILE_FOLDS[0]),
         }
 
     def _mouth_side_shapes(self) -> dict[str, Array]:
         lips = self._lips
         lower_lid = self._lids(1.0, upper=False, meeting=0.40)
-        smile = LipMove(upper=(0, -0.06, 0.10), lower=(0, -0.06, 0.10), corner=(0.72, -0.42, 0.74), fullness=3.0)
+        smile = LipMove(upper=(0, -0.14, 0.02), lower=(0, -0.14, 0.0), corner=(0.90, -0.70, 1.12), fullness=3.0)
+        frown = LipMove(upper=(0, 0.04, 0.06), lower=(0, 0.06, 0.06), corner=(0.18, -0.14, -0.98))
         return {
             "mouthSmile": lips.move(smile, side=1)
             + self.patch(
-                Patch((3.7, 7.4, -3.9), (1.7, 2.2, 1.7), (0.30, 0.36, 0.60)),
-                Patch((3.5, 7.9, -2.2), (1.6, 2.0, 1.0), (0.0, 0.14, 0.30)),
+                Patch((3.8, 7.3, -3.9), (1.8, 2.3, 1.7), (0.36, 0.46, 0.84)),
+                Patch((3.6, 7.8, -2.2), (1.7, 2.0, 1.0), (0.03, 0.18, 0.40)),
             )
             + self.furrows(*SMILE_FOLDS)
-            + 0.25 * lower_lid,
-            "mouthFrown": lips.move(LipMove(corner=(0.14, -0.08, -0.74)), side=1),
-            "mouthDimple": lips.move(LipMove(corner=(0.52, -0.60, 0.10)), side=1) + self.furrows(*DIMPLE),
-            "mouthStretch": lips.stretch(out=0.70, back=-0.45, up=-0.18, thin=0.15, side=1),
+            + 0.34 * lower_lid,
+            "mouthFrown": lips.move(frown, side=1) + self.furrows(*FROWN),
+            "mouthDimple": lips.move(LipMove(corner=(0.62, -0.72, 0.14)), side=1) + self.furrows(*DIMPLE),
+            "mouthStretch": lips.stretch(out=1.05, back=-0.62, up=0.10, thin=0.18, side=1),
             "mouthUpperUp": lips.move(LipMove(upper=(0, 0.06, 0.48), corner=(0, 0, 0.10)), side=1)
             + self.patch(Patch((2.3, 9.2, -4.4), (1.0, 1.4, 1.0), (0.05, 0.08, 0.15))),
             "mouthLowerDown": lips.move(LipMove(lower=(0.05, 0.02, -0.50), corner=(0, 0, -0.08)), side=1),
@@ -189,7 +198,7 @@ class ExpressionBuilder:
     def _whole_mouth_shapes(self) -> dict[str, Array]:
         lips, vertices = self._lips, self._vertices
         symmetric: dict[str, Callable[[], Array]] = {
-            "jawOpen": lambda: self.jaw(open_jaw(vertices)) + lips.narrow(*CORNER_PULL),
+            "jawOpen": lambda: self.jaw(open_jaw(vertices)) + lips.narrow(*CORNER_PULL) + self._open_cheek(),
             "jawForward": lambda: self.jaw(
                 np.tile([0.0, JAW_SHIFT, 0.0], (len(vertices), 1)) + 0.5 * JAW_SHIFT_OPENS * open_jaw(vertices)
             ),
@@ -220,9 +229,16 @@ class ExpressionBuilder:
         shapes["mouthRight"] = self._mirrored(shapes["mouthLeft"])
         return shapes
 
+    def _open_cheek(self) -> Array:
+        """Return how the cheeks go with an open jaw (V, 3): neither lips, what is rigid with the jaw, nor eyes move."""
+        free = (1.0 - self.jaw_weights) * ~self._labels.on_mouth
+        free = free * (1.0 - smoothstep(self._vertices[:, 2], -3.2, -1.8))
+        return free[:, None] * self.patch(OPEN_CHEEK, side=0)
+
     def _without_corner_kink(self, opened: Array, sealed: Array) -> Array:
         """Return the seal (V, 3) with the skin relaxed beside the mouth corners, where it would fold."""
-        free = ~self._labels.on_mouth | (self._labels.mouth_ring > 6)
+        ring = self._labels.mouth_ring
+        free = ~self._labels.on_mouth | (ring > 6) | ((ring >= 2) & (self._labels.corner_coordinate > 0.9))
         posed = opened + sealed
         relaxed = smooth_over_mesh(posed, self._labels.triangles, free, CORNER_RELAX_PASSES)
         distance = (np.abs(self._vertices) - np.array(CORNER_RELAX_CENTER)) * [1, 0, 1]

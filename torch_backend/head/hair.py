@@ -149,7 +149,8 @@ def _combing(points: Array) -> Array:
     """Return the direction (n, 3) that hair at points is combed in; its length means nothing."""
     normal = _normals(points)
     x, f, z = points.T
-    top = smoothstep(normal[:, 2], 0.30, 0.78)
+    # Over the forehead nothing is combed down into the face.
+    top = np.maximum(smoothstep(normal[:, 2], 0.30, 0.78), smoothstep(f, 3.5, 6.0) * smoothstep(z, 4.6, 5.8))
     back = smoothstep(-normal[:, 1], 0.1, 0.7)
     burn = smoothstep(f, 0.0, 0.8) * (1.0 - smoothstep(z, 0.8, 2.4)) * (np.abs(x) > 4.5)
     side = np.tanh((x - PARTING_X) / 0.35) * smoothstep(f, -4.0, 0.0)
@@ -193,7 +194,8 @@ def _lengths(points: Array) -> Array:
 def _volume(points: Array) -> Array:
     """Return how high (n,) the outermost hairs lie above the scalp, cm."""
     x, f, z = points.T
-    top = 0.95 + 0.75 * smoothstep(f, 1.0, 7.5)
+    front = 1.0 - 0.72 * smoothstep(f, 2.0, 5.5) * (1.0 - smoothstep(z - hairline_height(f), 0.2, 3.0))
+    top = (0.95 + 0.45 * smoothstep(f, 1.0, 6.5)) * front
     gap = 1.0 - 0.75 * np.exp(-(((x - PARTING_X) / 0.45) ** 2)) * smoothstep(f, -2.5, 0.5)
     sides = np.interp(z, [-5.0, -2.0, 1.0, 4.0, 6.0], [0.10, 0.16, 0.32, 0.6, 0.85])
     part = _is_top(points)

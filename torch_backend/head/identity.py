@@ -78,7 +78,7 @@ LOCAL_PARAMETERS: dict[str, LocalDeformation] = {
     "lip_projection": _move((0, 9.9, -6.8), (2.6, 2, 1.5), (0, 0.25, 0)),
     "philtrum": _move((0, 9.7, -6.9), (4, 3, 2.2), (0, 0, 0.35)),
     "cheekbone": _pair((4.6, 6, -2.2), (2, 2.6, 1.9), shift=(0.34, 0.32, 0)),
-    "cheek_fullness": _pair((4.2, 5.6, -6.0), (2.4, 3.0, 2.6), shift=(0.50, 0.30, 0)),
+    "cheek_fullness": _pair((4.5, 5.2, -5.5), (2.6, 3.3, 3.1), shift=(0.48, 0.24, 0)),
     "neck_width": _grow((0, -1.8, -16), (14, 14, 6), (0.20, 0.13, 0)),
     "ear_size": _pair((7.4, -1, -1.2), (2.0, 3.2, 5), scale=(0.08, 0.17, 0.17)),
     "ear_angle": _pair((8.4, -1.2, -1.0), (1.3, 3, 4.5), shift=(0.30, -0.06, 0)),

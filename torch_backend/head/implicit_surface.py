@@ -107,6 +107,8 @@ def _skull_and_jaw(points: Array) -> Array:
     field = smooth_union(
         field, bezier_tube(points, [(4.4, 1.2, -6.3), (4.2, 4.2, -8.8), (1.3, 7.6, -9.5)], (0.7, 0.7)), 1.9
     )
+    # Beside the nose, where flank, cheek and socket would leave a pit.
+    field = smooth_union(field, capsule(points, (1.65, 7.85, -0.8), (2.25, 8.1, -2.8), (0.5, 0.68)), 1.1)
     hollow = -0.03 * np.exp(-(((x - 4.6) / 1.6) ** 2) - ((z + 6.0) / 1.9) ** 2) * _front_mask(f)
     temple = -0.22 * np.exp(-(((f - 5.4) / 1.9) ** 2) - ((z - 2.6) / 2.0) ** 2) / (1.0 + np.exp(-(x - 4.0) / 0.4))
     return field - hollow - temple

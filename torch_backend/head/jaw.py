@@ -14,9 +14,9 @@ JAW_HINGE = np.array([0.0, 0.5, -1.7])
 """A point on the axis (along x) through both jaw joints."""
 JAW_OPEN_DEGREES = 20.0
 """Rotation of jawOpen at weight 1."""
-JAW_SHIFT = 0.6
+JAW_SHIFT = 0.8
 """Translation of jawForward, jawLeft and jawRight at weight 1, cm."""
-JAW_SHIFT_OPENS = 0.02
+JAW_SHIFT_OPENS = 0.03
 """Share of jawOpen in jawLeft and jawRight; jawForward has half of it."""
 SMOOTHING_PASSES = 14
 NECK_FADE = (-15.5, -13.0)
@@ -25,7 +25,7 @@ RIGID_FROM = 0.92
 """Smoothed weight from which on the skin follows the jaw rigidly."""
 CORNER_WEIGHT = 0.46
 """Share of the jaw's motion that the mouth corner follows."""
-CORNER_PULL = (0.40, 0.10)
+CORNER_PULL = (0.32, 0.10)
 """How far the mouth corner moves in and back at jawOpen 1, cm."""
 
 
@@ -41,8 +41,8 @@ def open_jaw(points: Array, degrees: float = JAW_OPEN_DEGREES) -> Array:
 def lip_jaw_weights(corner_coordinate: Array, lip_side: Array) -> Array:
     """Return the jaw weight (N,) on lip rings: S-curves from midline to corner make the open mouth an oval."""
     s = corner_coordinate
-    lower = CORNER_WEIGHT + (1.0 - CORNER_WEIGHT) * np.sqrt(np.clip(1.0 - s**2.2, 0.0, 1.0))
-    upper = CORNER_WEIGHT * (1.0 - np.sqrt(np.clip(1.0 - s**3.2, 0.0, 1.0)))
+    lower = CORNER_WEIGHT + (1.0 - CORNER_WEIGHT) * np.clip(1.0 - s**2.2, 0.0, 1.0) ** 0.56
+    upper = CORNER_WEIGHT * (1.0 - np.clip(1.0 - s**3.2, 0.0, 1.0) ** 0.56)
     return np.where(lip_side > 0, upper, np.where(lip_side < 0, lower, CORNER_WEIGHT))
 
 
@@ -66,7 +66,8 @@ def compute_jaw_weights(labels: SkinLabels, normals: Array, solver: FieldSolver)
     weight[bag] = (0.5 - 0.5 * labels.lip_side)[bag]
     fixed = ~np.isnan(weight)
     filled = solver.fill(fixed, np.nan_to_num(weight)[:, None], "harmonic")[:, 0]
-    smoothed = smooth_over_mesh(filled[:, None], labels.triangles, ~on_mouth, SMOOTHING_PASSES)[:, 0]
+    free = ~on_mouth | (labels.mouth_ring > 7)
+    smoothed = smooth_over_mesh(filled[:, None], labels.triangles, free, SMOOTHING_PASSES)[:, 0]
     # A plateau of exactly rigid vertices on the chin, which the jaw's motion can be read from.
     outside = np.clip(smoothed / RIGID_FROM, 0.0, 1.0) * smoothstep(z, *NECK_FADE)
     weight = np.where(on_mouth, np.clip(smoothed, 0.0, 1.0), outside)

@@ -115,7 +115,8 @@ class LipField:
         offsets[:, 2] += lower * shape.roll_lower * middle * (0.015 + 0.735 * (1.0 - edge))
         offsets[:, 2] -= upper * shape.roll_upper * middle * 0.75 * (1.0 - edge)
         offsets[:, 2] -= shape.press * 0.45 * p.height * (1.0 - p.corner**4)
-        offsets[:, 1] -= shape.press * 0.16 * (1.0 - p.corner**2)
+        # Pressed lips draw in, the ring of muscle round them swells.
+        offsets[:, 1] -= shape.press * (0.16 - 0.20 * smoothstep(p.ring, 3.0, 7.0)) * (1.0 - p.corner**2)
         return self.fill(offsets * p.sided(side)[:, None])
 
     def pucker(self, amount: float, forward: float, part: float, evert: float) -> Array:
@@ -148,9 +149,9 @@ class LipField:
         p = self.points
         toward = side * p.position[:, 0]
         offsets = np.zeros_like(p.position)
-        offsets[:, 0] = 0.75 * side
+        offsets[:, 0] = 1.0 * side
         offsets[:, 1] = 0.05 - 0.22 * smoothstep(toward, 0.0, 0.8) * p.corner**2
-        offsets[:, 2] = 0.10 * toward / MOUTH_HALF_WIDTH
+        offsets[:, 2] = 0.16 * toward / MOUTH_HALF_WIDTH
         return self.fill(offsets)
 
     def narrow(self, inward: float, back: float) -> Array:

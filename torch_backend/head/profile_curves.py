@@ -25,7 +25,7 @@ CANTHUS_AZIMUTH = (-51.0, 58.0)
 """Azimuth of the inner and outer eye corner about the ball's vertical axis, degrees."""
 CANTHUS_ELEVATION = (-6.0, 3.5)
 """Elevation of the inner and outer eye corner, degrees."""
-LID_HEIGHTS = (17.2, 19.2)
+LID_HEIGHTS = (14.6, 17.6)
 """Height of the upper and depth of the lower lid's arch, degrees."""
 
 MOUTH_HALF_WIDTH = 2.45
@@ -83,7 +83,7 @@ def lid_elevations(azimuth_degrees: ArrayLike) -> tuple[Array, Array]:
     middle = CANTHUS_ELEVATION[0] + (CANTHUS_ELEVATION[1] - CANTHUS_ELEVATION[0]) * s
     arch = 4.0 * s * (1.0 - s)
     upper = middle + LID_HEIGHTS[0] * arch**0.72 * (1.0 - 0.18 * (2.0 * s - 1.0))
-    lower = middle - LID_HEIGHTS[1] * arch**0.85 * (1.0 + 0.25 * (2.0 * s - 1.0))
+    lower = middle - LID_HEIGHTS[1] * arch**0.80 * (1.0 + 0.25 * (2.0 * s - 1.0))
     return upper, lower
 
 

@@ -154,9 +154,12 @@ def mouth_rings() -> HalfMouth:
 
 def _lip_lining(contact_ring: Array, s: Array, side: Array) -> list[Array]:
     rings = []
-    for depth, height, narrow in ((0.14, 0.02, 0.99), (0.30, 0.10, 0.985), (0.42, 0.45, 0.99), (0.50, 1.0, 1.02)):
+    for depth, height, narrow, web in (
+        (0.14, 0.02, 0.99, 0.10), (0.30, 0.10, 0.985, 0.18), (0.42, 0.45, 0.99, 0.18), (0.50, 1.0, 1.02, 0.10),
+    ):  # fmt: skip
         ring = contact_ring.copy()
-        ring[:, 0] *= narrow
+        # Flesh closes the corner behind the lips: parted a little, they would show a black wedge there.
+        ring[:, 0] = ring[:, 0] * narrow - web * s**6
         ring[:, 1] -= depth
         ring[:, 2] += side * height * np.clip(1.0 - s**4, 0.05, 1.0)
         rings.append(ring)

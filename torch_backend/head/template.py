@@ -13,9 +13,11 @@ import numpy as np
 from scipy.spatial import Delaunay, cKDTree
 
 from torch_backend.head.author_space import Array, mirrored, smoothstep
+from torch_backend.head.head import Head
 from torch_backend.head.implicit_surface import project_to_skin, skin_field
 from torch_backend.head.landmarks import PINNED_MIDLINE, PINNED_SIDE
 from torch_backend.head.profile_curves import bust_edge
+from torch_backend.head.refit import FrozenFill, refit_fill
 from torch_backend.head.rings import HalfMouth, ear_rings, eyelid_rings, mouth_rings, neck_ring, nostril_rings
 
 MAP_CENTER = np.array([0.0, 0.3, -2.0])
@@ -263,13 +265,22 @@ def turned(polygon: list[int]) -> list[int]:
     return polygon[:1] + polygon[:0:-1]
 
 
-def build_template() -> Template:
-    """Build the whole skin: fill, rings and mirror image."""
+def build_template(frozen: Head | None = None) -> Template:
+    """Build the whole skin: fill, rings and mirror image.
+
+    Args:
+        frozen: a head whose connectivity is kept; None makes a new fill, which numbers the vertices anew.
+    """
     eyelid, mouth = eyelid_rings(), mouth_rings()
     nostril, nostril_cap = nostril_rings()
     ear, ear_cap = ear_rings()
     loops = [eyelid[-1], mouth.rings[-1], ear[0], nostril[0]]
-    fill = _HalfFill(loops, mouth_loop=1, neck=neck_ring())
+    fill: _HalfFill | FrozenFill
+    if frozen is None:
+        fill = _HalfFill(loops, mouth_loop=1, neck=neck_ring())
+    else:
+        inner = [*eyelid[:-1], *mouth.rings[:-1], *ear[1:], *nostril[1:]]
+        fill = refit_fill(frozen, loops, neck_ring(), sum(len(ring) for ring in inner) + 3)
     starts = np.cumsum([0] + [len(loop) for loop in loops])
     outer = [np.arange(starts[i], starts[i + 1]) for i in range(len(loops))]
     half = _HalfMesh(fill.points, fill.triangles)
