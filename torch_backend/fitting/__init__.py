@@ -1,0 +1,1 @@
+"""Fits of head models to scans: expression codes of point-cloud sequences, identities of meshes, and what they need."""
