@@ -1,7 +1,7 @@
 """The backend's command: arguments in, one job run, an exit code out. torch is imported only when a job needs it.
 
 python -m torch_backend animate AUDIO --method mmtalker --output DIR
-python -m torch_backend train mmtalker --corpus DIR --output DIR
+python -m torch_backend train mmtalker|facetalk --corpus DIR --output DIR
 python -m torch_backend evaluate --corpus DIR
 python -m torch_backend corpus --output DIR --seed N
 python -m torch_backend info
@@ -232,10 +232,16 @@ def _identity(text: str) -> str:
 def _add_train_options(parser: argparse.ArgumentParser) -> None:
     add: Callable[..., Any] = parser.add_argument
     add("model", choices=TRAINED_MODELS)
-    add("--corpus", type=Path, required=True, metavar="DIR", help="folder made by the command corpus")
+    add(
+        "--corpus",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder made by the command corpus; facetalk: or of code sequences",
+    )
     add("--output", type=_target_folder, required=True, metavar="DIR", help="folder of the run")
     add("--config", type=Path, metavar="TOML", help="settings; default: those of the shipped weights")
-    add("--encoder", metavar="FOLDER|NAME", help="mmtalker: speech encoder; default: the shipped one")
+    add("--encoder", metavar="FOLDER|NAME", help="mmtalker, facetalk: speech encoder; default: the shipped one")
     add("--resume", action="store_true", help="go on from the run's last checkpoint")
     add("--steps", type=integer_within(1, 10**9), metavar="N")
     add("--seed", type=integer_within(0, MAX_SEED), metavar="N")

@@ -93,12 +93,14 @@ def train(job: TrainJob, emitter: Emitter) -> Path:
         BackendError: torch, the device or the speech encoder's weights are missing or broken.
         OutputError: the folder cannot be written.
     """
-    if not (job.corpus / "corpus.json").is_file():
+    has_codes = job.model == "facetalk" and (job.corpus / "codes.npy").is_file()
+    if not has_codes and not (job.corpus / "corpus.json").is_file():
         raise BadInputError(f"{job.corpus} is not a corpus. Make one with `python -m torch_backend corpus`.")
     if job.config is not None and not job.config.is_file():
         raise BadInputError(f"the settings {job.config} do not exist.")
-    if job.encoder is not None and job.model != "mmtalker":
-        raise UsageError(f"--encoder belongs to mmtalker, not to {job.model}")
+    if job.encoder is not None and (job.model not in ("mmtalker", "facetalk") or has_codes):
+        what = "code sequences" if has_codes else job.model
+        raise UsageError(f"--encoder belongs to mmtalker and facetalk on a corpus, not to {what}")
     device = _prepare_torch(job.device, job.threads, job.seed or 0)
     changes: dict[str, Any] = {"resume": job.resume, "device": "cpu" if device == "cpu" else "auto"}
     changes |= {name: getattr(job, name) for name in ("steps", "seed") if getattr(job, name) is not None}
@@ -113,6 +115,10 @@ def train(job: TrainJob, emitter: Emitter) -> Path:
             from torch_backend.training.mmtalker import train_mmtalker
 
             train_mmtalker(job.corpus, job.output, job.config, job.encoder, report, **changes)
+        elif job.model == "facetalk":
+            from torch_backend.training.facetalk import train_facetalk
+
+            train_facetalk(job.corpus, job.output, job.config, job.encoder, report, **changes)
         else:
             from torch_backend.training.phone_encoder_run import train_phone_encoder
 

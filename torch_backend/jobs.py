@@ -7,7 +7,7 @@ from pathlib import Path
 
 from blender_talkhead.contract.jobs import Device
 
-TRAINED_MODELS = ("mmtalker", "phone_encoder")
+TRAINED_MODELS = ("mmtalker", "facetalk", "phone_encoder")
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class TrainJob:
     model: str
     """One of TRAINED_MODELS."""
     corpus: Path
+    """Folder of the command corpus; for facetalk also a folder of code sequences."""
     output: Path
     """Folder of the run; it stays after a failure, for --resume."""
     config: Path | None = None

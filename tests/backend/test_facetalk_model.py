@@ -441,7 +441,7 @@ def test_training_learns_and_comes_back(tmp_path: Path) -> None:
     )
     losses: list[float] = []
     figures = train_facetalk(
-        tmp_path / "codes", tmp_path / "run", settings, lambda _, means: losses.append(means["loss"])
+        tmp_path / "codes", tmp_path / "run", settings, report=lambda _, means: losses.append(means["loss"])
     )
     assert np.mean(losses[-3:]) < 0.6 * losses[0]
     # The condition tells what the noise hides.

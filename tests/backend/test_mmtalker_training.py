@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 from accelerate.state import AcceleratorState
 
 from blender_talkhead.facial.blendshapes import BLENDSHAPE_INDEX
+from tests.tiny_corpus import write_corpus
 from torch_backend.audio.expression_controls import scale_controls
 from torch_backend.config import config_from_dict
 from torch_backend.head import load_head
@@ -378,23 +377,8 @@ class _LoudnessEncoder:
         return torch.tensor([[np.abs(samples[max(0, c - 400) : c + 400]).mean()] for c in centers])
 
 
-def _write_corpus(folder: Path, count: int = 3) -> None:
-    random = np.random.default_rng(0)
-    (folder / "audio").mkdir(parents=True)
-    rows = []
-    for index in range(count):
-        samples = (0.1 * random.standard_normal(24_000)).astype(np.float32)
-        soundfile.write(folder / f"audio/u{index}.wav", samples, 16_000, subtype="PCM_16")
-        rows.append({
-            "id": f"u{index}", "audio": f"audio/u{index}.wav", "num_samples": 24_000, "engine": "e", "voice": "v",
-            "language": "en", "text": "ma", "phones": [[0, 0.5, "SIL"], [0.5, 0.7, "M"], [0.7, 1.5, "AA"]],
-        })  # fmt: skip
-    (folder / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "corpus.json").write_text(json.dumps({"format_version": 1, "corpus_hash": "abc"}))
-
-
 def test_examples_of_a_corpus(tmp_path: Path) -> None:
-    _write_corpus(tmp_path / "corpus")
+    write_corpus(tmp_path / "corpus")
     settings = ExampleSettings(30.0, num_copies=1, num_backgrounds=1)
     for processes in (1, 2):
         folder = tmp_path / f"with{processes}"

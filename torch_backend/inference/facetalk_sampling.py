@@ -242,7 +242,7 @@ def _build_scheduler(betas: Tensor, sampler: SamplerName, steps: int) -> Any:
     }
     if sampler == "dpm_solver++":
         times = space_times_by_signal(compute_signal_levels(betas.double().cpu()), steps, SMALLEST_LOG_SNR)
-        scheduler = DPMSolverMultistepScheduler(**shared)
+        scheduler: Any = DPMSolverMultistepScheduler(**shared)
         scheduler.set_timesteps(timesteps=times)
     elif sampler in ("ddpm", "ddim"):
         if num_steps % steps:

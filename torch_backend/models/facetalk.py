@@ -21,6 +21,8 @@ from torch_backend.modules.time_injection import InjectionName, TimeEmbedding, b
 KIND = "facetalk"
 FRAME_RATE = 24.0
 _SMALLEST_DEVIATION = 1e-6
+_STILL_CHANNEL = 1e-3
+"""Codes that vary less than this share of the one that varies most are not enlarged."""
 
 
 @dataclass(frozen=True)
@@ -147,15 +149,18 @@ class FaceTalk(nn.Module):
         """Frames of the condition that are needed on either side of the frames asked for."""
         return self.config.condition_kernel // 2
 
-    def set_statistics(self, codes: Tensor, condition: Tensor) -> None:
+    def set_statistics(self, codes: Tensor, condition: Tensor, whitening: float = 0.0) -> None:
         """Take mean and deviation of the training data.
 
         Channels of the condition are standardised one by one. Codes share one deviation, so that their scale to each
-        other, which the head's network was trained with, stays.
+        other, which the head's network was trained with, stays; with `whitening` small channels are enlarged, which
+        noise would otherwise hide until the last steps.
 
         Args:
             codes: (T, E) expression codes.
             condition: (T, D) rows of the condition.
+            whitening: 0: one deviation for all codes; 1: each channel its own; between, the geometric mean. Above 0,
+                the common deviation is that of the channels that vary at all.
 
         Raises:
             ValueError: wrong channels, or too few rows.
@@ -167,9 +172,14 @@ class FaceTalk(nn.Module):
                 f"got {tuple(codes.shape)} and {tuple(condition.shape)}"
             )
         mean = codes.mean(dim=0)
-        deviation = (codes - mean).square().mean().sqrt().clamp(min=_SMALLEST_DEVIATION)
+        own = (codes - mean).square().mean(dim=0).sqrt()
+        varies = own > _STILL_CHANNEL * own.max() if whitening else torch.ones_like(own, dtype=torch.bool)
+        shared = own[varies].square().mean().sqrt().clamp(min=_SMALLEST_DEVIATION)
+        deviation = (
+            shared ** (1 - whitening) * torch.where(varies, own, shared).clamp(min=_SMALLEST_DEVIATION) ** whitening
+        )
         self.code_mean.copy_(mean)
-        self.code_deviation.copy_(deviation.expand_as(mean))
+        self.code_deviation.copy_(deviation)
         self.condition_mean.copy_(condition.mean(dim=0))
         self.condition_deviation.copy_(condition.std(dim=0, correction=0).clamp(min=_SMALLEST_DEVIATION))
 

@@ -1,6 +1,7 @@
 """Expression codes with what drives them, frame by frame: what FaceTalk is trained on.
 
-A folder holds codes.npy (T, E), condition.npy (T, D), both float32 and opened without object loading, and index.json.
+A folder holds codes.npy (T, E), condition.npy (T, D), both float32 or float16 and opened without object loading, and
+index.json.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ class CodeSequences:
     """Sequences one after another."""
 
     codes: np.ndarray
-    """(T, E) float32 expression codes."""
+    """(T, E) expression codes, float32 or float16."""
     condition: np.ndarray
-    """(T, D) float32 speech features or landmark features of the same frames."""
+    """(T, D) speech features or landmark features of the same frames, float32 or float16."""
     starts: tuple[int, ...]
     """S + 1 rows: sequence i is starts[i] .. starts[i + 1]."""
     names: tuple[str, ...]
@@ -36,6 +37,8 @@ class CodeSequences:
     frame_rate: float
     facts: dict[str, Any] = field(default_factory=dict)
     """JSON-able: where codes and condition come from; goes into the checkpoint."""
+    weights: tuple[float, ...] = ()
+    """S, how often a frame of a sequence is drawn, relative to the others; empty: all alike."""
 
     def __post_init__(self) -> None:
         rows, count = len(self.codes), len(self.names)
@@ -49,6 +52,8 @@ class CodeSequences:
             raise ValueError(f"expected {count + 1} rising starts and {count} marks, got {self.starts}")
         if self.starts[0] != 0 or self.starts[-1] != rows:
             raise ValueError(f"expected starts from 0 to {rows}, got {self.starts[0]}..{self.starts[-1]}")
+        if self.weights and (len(self.weights) != count or min(self.weights) < 0):
+            raise ValueError(f"expected {count} weights that are not negative, got {self.weights}")
         if self.frame_rate <= 0:
             raise ValueError(f"expected a positive frame rate, got {self.frame_rate}")
 
@@ -74,11 +79,14 @@ def save_code_sequences(folder: Path, sequences: CodeSequences) -> None:
         "held_out": list(sequences.held_out),
         "frame_rate": sequences.frame_rate,
         "facts": sequences.facts,
+        "weights": list(sequences.weights),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in _ARRAYS:
-            np.save(folder / f"{name}.npy", np.asarray(getattr(sequences, name), np.float32), allow_pickle=False)
+            array = np.asarray(getattr(sequences, name))
+            array = array if array.dtype == np.float16 else array.astype(np.float32)
+            np.save(folder / f"{name}.npy", array, allow_pickle=False)
         partial = folder / f".{INDEX_FILE}.partial"
         partial.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
         partial.replace(folder / INDEX_FILE)
@@ -104,6 +112,7 @@ def load_code_sequences(folder: Path) -> CodeSequences:
             held_out=tuple(index["held_out"]),
             frame_rate=float(index["frame_rate"]),
             facts=dict(index["facts"]),
+            weights=tuple(index.get("weights", ())),
         )
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder} holds no usable code sequences ({error}); make them again") from error

@@ -13,13 +13,21 @@ import torch
 from torch import Tensor
 
 from torch_backend.config import config_from_dict, config_to_dict
+from torch_backend.inference.facetalk_sampling import SamplingConfig
 from torch_backend.models.facetalk import FRAME_RATE, KIND, FaceTalk, FaceTalkConfig
-from torch_backend.training.code_sequences import CodeSequences, load_code_sequences
+from torch_backend.training.code_sequences import INDEX_FILE, CodeSequences, load_code_sequences
+from torch_backend.training.facetalk_evaluation import CLOSED_MM, evaluate_facetalk
 from torch_backend.training.loop import LoopConfig, train
+from torch_backend.training.mouth_codes import BUILT_IN_HEAD, MouthOfCodes, load_mouth_of_codes
+from torch_backend.training.spoken_codes import build_spoken_sequences, is_corpus
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "facetalk.toml"
 EVALUATED_LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Time steps that an evaluation looks at, as shares of all."""
+EVALUATED_TAKES = 2
+NOISE_ROWS = 20_000
+"""Rows of the condition, at least, that its standard deviation is measured on."""
+SEQUENCE_FOLDER = "sequences"
 
 
 @dataclass(frozen=True)
@@ -36,14 +44,34 @@ class CodeDataConfig:
     """b of eq. 8. Equal to a: no augmentation (ablation)."""
     velocity: float = 0.0
     """Weight of the squared error of frame-to-frame differences; the paper has none."""
+    gap: float = 0.0
+    """Weight of the squared error of the vectors between the lips, square millimetres; the paper has none. Only for
+    codes of the built-in head."""
+    closed_factor: float = 1.0
+    """How much more a frame in which the lips touch counts in that."""
+    whitening: float = 0.0
+    """How far the codes' channels are brought to one size; see FaceTalk.set_statistics."""
+    condition_noise: float = 0.0
+    """Noise on the condition, relative to each channel's standard deviation."""
     evaluated_crops: int = 64
     """Held-out crops that an evaluation uses at most."""
+    evaluated_sequences: int = 12
+    """Held-out sequences that an evaluation samples takes of, where it can measure their mouth."""
+    processes: int = 1
+    """Processes that compute the features of a corpus; does not change them."""
+    augmented_copies: int = 1
+    """Augmented copies of every utterance of a corpus, beside the clean one."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or not 0 <= self.null_probability <= 1 or self.velocity < 0:
             raise ValueError(
                 "expected batch_size >= 1, null_probability in 0..1 and velocity >= 0, "
                 f"got {self.batch_size}, {self.null_probability} and {self.velocity}"
+            )
+        if min(self.gap, self.closed_factor, self.condition_noise) < 0 or not 0 <= self.whitening <= 1:
+            raise ValueError(
+                "expected gap, closed_factor and condition_noise >= 0 and whitening in 0..1, "
+                f"got {self.gap}, {self.closed_factor}, {self.condition_noise} and {self.whitening}"
             )
         if not 0 < self.lowest_modulation <= self.highest_modulation:
             raise ValueError(
@@ -85,8 +113,13 @@ class FaceTalkRecipe:
             speech_encoder=str(sequences.facts.get("speech_encoder", config.model.speech_encoder)),
         )
         self.config = replace(config, model=model)
-        lengths = [self._length(index) for index in self.train_indices]
-        self._shares = np.cumsum(lengths) / sum(lengths)
+        weights = sequences.weights or (1.0,) * len(sequences.names)
+        amounts = np.cumsum([self._length(index) * weights[index] for index in self.train_indices])
+        self._shares = amounts / amounts[-1]
+        self.mouth = load_mouth_of_codes() if sequences.facts.get("head") == BUILT_IN_HEAD else None
+        if config.data.gap and self.mouth is None:
+            raise ValueError("gap needs codes of the built-in head; set it to 0 for those of another one")
+        self._noise = self._condition_noise()
 
     def describe(self) -> dict[str, Any]:
         """Settings, and where the codes come from."""
@@ -103,7 +136,8 @@ class FaceTalkRecipe:
             [np.arange(len(self.sequences.codes))[self.sequences.rows(i)] for i in self.train_indices]
         )
         codes, condition = self.sequences.codes[rows], self.sequences.condition[rows]
-        model.set_statistics(torch.from_numpy(codes), torch.from_numpy(condition))
+        codes, condition = (torch.from_numpy(np.asarray(values, np.float32)) for values in (codes, condition))
+        model.set_statistics(codes, condition, self.config.data.whitening)
         return model
 
     def sample_batch(self, step: int, generator: np.random.Generator) -> dict[str, Tensor]:
@@ -124,19 +158,31 @@ class FaceTalkRecipe:
         factors = generator.uniform(data.lowest_modulation, data.highest_modulation, data.batch_size)
         batch["codes"] = modulate_codes(batch["codes"], torch.from_numpy(factors.astype(np.float32)))
         batch["noise"] = torch.from_numpy(generator.standard_normal(batch["codes"].shape, dtype=np.float32))
+        if data.condition_noise:
+            drawn = generator.standard_normal(batch["condition"].shape, dtype=np.float32)
+            batch["condition"] += torch.from_numpy(self._noise * drawn)
         batch["times"] = torch.from_numpy(generator.integers(self.config.model.num_steps, size=data.batch_size))
         batch["dropped"] = torch.from_numpy(generator.random(data.batch_size) < data.null_probability)
         return batch
 
     def compute_loss(self, model: torch.nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Eq. 4 over the valid frames, in standardised codes."""
+        """Eq. 4 over the valid frames, in standardised codes, and our own terms where they are asked for."""
         predicted, clean = _predict(model, batch)
         valid = batch["valid"]
         terms = {"codes": _mean_over((predicted - clean).square().mean(-1), valid)}
         if self.config.data.velocity:
             difference = (predicted - clean).diff(dim=1).square().mean(-1)  # (B, N - 1)
             terms["velocity"] = self.config.data.velocity * _mean_over(difference, valid[:, 1:])
+        if self.config.data.gap and self.mouth is not None:
+            terms["gap"] = self.config.data.gap * self._gap_loss(_bare(model), predicted - clean, batch, self.mouth)
         return {"loss": torch.stack(list(terms.values())).sum(), **terms}
+
+    def _gap_loss(self, model: FaceTalk, error: Tensor, batch: dict[str, Tensor], mouth: MouthOfCodes) -> Tensor:
+        """Mean squared error of the vectors between the lips, from standardised errors (B, N, E)."""
+        gap, opening = (torch.from_numpy(each).to(error) for each in (mouth.gap, mouth.opening))
+        closed = (batch["codes"] @ opening).abs() < CLOSED_MM
+        weights = torch.where(closed, self.config.data.closed_factor, 1.0) * batch["valid"]
+        return _mean_over(((error * model.code_deviation) @ gap).square().sum(-1) * weights, batch["valid"])
 
     def evaluate(self, model: torch.nn.Module) -> dict[str, float]:
         """Squared error on held-out crops at fixed time steps, with and without their condition; the same noise."""
@@ -160,7 +206,20 @@ class FaceTalkRecipe:
                 predicted, clean = _predict(model, here)
                 error = _mean_over((predicted - clean).square().mean(-1), here["valid"])
                 figures[f"{name}error_{round(100 * level)}"] = float(error)
+        if self.mouth is not None:
+            chosen = _spread(self.held_out_indices, self.config.data.evaluated_sequences)
+            bare = _bare(model)
+            figures |= evaluate_facetalk(
+                bare, self.sequences, chosen, self.mouth, SamplingConfig(takes=EVALUATED_TAKES)
+            )
         return figures
+
+    def _condition_noise(self) -> np.ndarray:
+        """(D,) float32 standard deviation of the noise on each channel."""
+        condition = self.sequences.condition
+        rows = np.asarray(condition[:: max(1, len(condition) // NOISE_ROWS)], np.float32)
+        noise: np.ndarray = np.float32(self.config.data.condition_noise) * rows.std(axis=0)
+        return noise
 
     def _length(self, index: int) -> int:
         rows = self.sequences.rows(index)
@@ -174,8 +233,8 @@ class FaceTalkRecipe:
         inside = np.clip(frames, rows.start, rows.stop - 1)
         own = slice(margin, margin + self.config.model.crop_frames)
         return {
-            "codes": self.sequences.codes[inside[own]],
-            "condition": self.sequences.condition[inside],
+            "codes": np.asarray(self.sequences.codes[inside[own]], np.float32),
+            "condition": np.asarray(self.sequences.condition[inside], np.float32),
             "valid": (frames[own] < rows.stop).astype(np.float32),
         }
 
@@ -206,18 +265,20 @@ def load_training_config(path: Path, output: Path, **loop_changes: Any) -> FaceT
 
 
 def train_facetalk(
-    sequences: Path,
+    data: Path,
     output: Path,
     config_path: Path | None = None,
+    speech_encoder: str | None = None,
     report: Callable[[float, dict[str, float]], None] | None = None,
     **loop_changes: Any,
 ) -> dict[str, float]:
-    """Train the expression decoder on a folder of code sequences; writes OUTPUT/model.safetensors.
+    """Train the expression decoder; writes OUTPUT/model.safetensors.
 
     Args:
-        sequences: folder of training/code_sequences.py.
-        output: folder of the run.
+        data: folder of code sequences (training/code_sequences.py), or a corpus of `python -m torch_backend corpus`.
+        output: folder of the run; holds the sequences of a corpus too, which a later run in the same folder uses again.
         config_path: TOML settings; without one the shipped settings.
+        speech_encoder: of a corpus: a local folder or a name as for load_speech_encoder; None is the shipped encoder.
         report: called with the fraction done and the figures of the last log line.
         **loop_changes: override fields of the loop: steps, seed, device, resume, mixed_precision ...
 
@@ -225,20 +286,38 @@ def train_facetalk(
         Figures of the last evaluation.
 
     Raises:
-        ValueError: the settings or the sequences are not usable.
+        ValueError: the settings or the data are not usable.
+        BackendError: the encoder's weights are missing or broken.
         OutputError: the folder cannot be written.
     """
     config = load_training_config(config_path or DEFAULT_CONFIG, output, **loop_changes)
-    return train(FaceTalkRecipe(config, load_code_sequences(sequences)), config.loop, report)
+    folder = data
+    if is_corpus(data):
+        folder = output / SEQUENCE_FOLDER
+        if not (folder / INDEX_FILE).is_file():
+            copies, processes = config.data.augmented_copies, config.data.processes
+            build_spoken_sequences(data, folder, speech_encoder, copies, config.loop.seed, processes)
+    return train(FaceTalkRecipe(config, load_code_sequences(folder)), config.loop, report)
 
 
 def _predict(model: torch.nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Predicted and true standardised codes (B, N, E)."""
-    # Wrappers for several processes pass on nothing but the call itself.
-    bare = cast(FaceTalk, getattr(model, "module", model))
+    bare = _bare(model)
     clean = bare.standardize(batch["codes"])
     noisy = bare.diffuse(clean, batch["noise"], batch["times"])
     return model(noisy, batch["times"], batch["condition"], batch["dropped"]).float(), clean
+
+
+def _bare(model: torch.nn.Module) -> FaceTalk:
+    """The network itself: wrappers for several processes pass on nothing but the call."""
+    return cast(FaceTalk, getattr(model, "module", model))
+
+
+def _spread(indices: list[int], count: int) -> list[int]:
+    """At most `count` of the sequences, evenly spread over the list."""
+    if len(indices) <= count:
+        return indices
+    return [indices[int(place)] for place in np.linspace(0, len(indices) - 1, count)]
 
 
 def _mean_over(values: Tensor, valid: Tensor) -> Tensor:

@@ -21,10 +21,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from blender_talkhead.facial.blendshapes import BLENDSHAPE_INDEX
 from torch_backend.audio.expression_controls import scale_controls
 from torch_backend.audio.frame_grid import count_frames
 from torch_backend.audio.prosody import compute_prosody
 from torch_backend.audio.speech_encoder import SpeechEncoder
+from torch_backend.head import load_head
+from torch_backend.performance.perform import UPPER_FACE, perform_prosody
 from torch_backend.speech_corpus.articulation import articulate
 from torch_backend.speech_corpus.augmentation import augment_speech, make_background
 from torch_backend.speech_corpus.corpus import CorpusUtterance, load_corpus, read_corpus_hash
@@ -42,6 +45,8 @@ BACKGROUND = "background"
 BACKGROUND_SAMPLES = 80_000
 NO_UTTERANCE = -1
 """Utterance index of clips that are none of the corpus's; they are never held out."""
+PERFORMED = tuple(name for name in UPPER_FACE if not name.startswith("eyeLook"))
+PERFORMED_COLUMNS = [BLENDSHAPE_INDEX[name] for name in PERFORMED]
 BLOCK_UTTERANCES = 40
 """Handed to a process at once."""
 
@@ -116,6 +121,9 @@ class ExampleSettings:
     """Whether to append them to the features."""
     num_backgrounds: int = 100
     """Clips of noise without speech, in which the mouth rests; their engine is "background"."""
+    performed: bool = False
+    """Lids, brows and cheeks as the performance draws them, another for every copy, in place of the rule that follows
+    from the sound alone; without the lids' part of the gaze, which belongs to the eyes."""
 
 
 def build_motion_examples(
@@ -183,7 +191,8 @@ def _encode_block(
     for index, utterance in jobs:
         generator = np.random.default_rng([settings.seed, 2, index])
         for copy, (samples, segments) in enumerate(_copies(utterance, settings.num_copies, generator, others)):
-            features, curves = encode_example(samples, segments, encoder, settings)
+            seed = int(np.random.SeedSequence([settings.seed, 4, index, copy]).generate_state(1)[0])
+            features, curves = encode_example(samples, segments, encoder, settings, seed)
             example = MotionExample(
                 utterance.id, utterance.engine, utterance.voice, utterance.language, index, copy, 0, len(features)
             )
@@ -196,13 +205,17 @@ def encode_background(
 ) -> tuple[MotionExample, np.ndarray, np.ndarray]:
     """A clip of noise without speech, with features and curves."""
     samples = make_background(BACKGROUND_SAMPLES, np.random.default_rng([settings.seed, 3, index]))
-    features, curves = encode_example(samples, (), encoder, settings)
+    features, curves = encode_example(samples, (), encoder, settings, index)
     name = f"{BACKGROUND}_{index:05d}"
     return MotionExample(name, BACKGROUND, "none", "en", NO_UTTERANCE, 0, 0, len(features)), features, curves
 
 
 def encode_example(
-    samples: np.ndarray, segments: Sequence[PhoneSegment], encoder: SpeechEncoder, settings: ExampleSettings
+    samples: np.ndarray,
+    segments: Sequence[PhoneSegment],
+    encoder: SpeechEncoder,
+    settings: ExampleSettings,
+    performance_seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Features and true curves of one recording.
 
@@ -210,7 +223,8 @@ def encode_example(
         samples: (S,) float32 at 16 kHz.
         segments: its phones.
         encoder: frozen speech encoder.
-        settings: rate, controls.
+        settings: rate, controls, whether performed.
+        performance_seed: decides the performance.
 
     Returns:
         (T, D) float16 and (T, 52) float16; frame i is at time i / frame_rate, the last one within the recording.
@@ -219,7 +233,12 @@ def encode_example(
     times = np.arange(num_frames) / settings.frame_rate
     normalization = encoder.fit_normalization(samples)
     features = encoder.encode(samples, 0, num_frames, settings.frame_rate, normalization).cpu().numpy()
-    curves = articulate(segments, times, compute_prosody(samples)).astype(np.float16)
+    prosody = compute_prosody(samples)
+    curves = articulate(segments, times, prosody)
+    if settings.performed:
+        performance = perform_prosody(prosody, times, load_head().eye_centers, performance_seed)
+        curves[:, PERFORMED_COLUMNS] = performance.upper_face[:, [UPPER_FACE.index(name) for name in PERFORMED]]
+    curves = curves.astype(np.float16)
     if settings.expression_controls:  # the truth has them already: no need to compute the rule twice
         features = np.concatenate([features, scale_controls(curves)], axis=1)
     return features.astype(np.float16), curves
