@@ -12,13 +12,24 @@ from .errors import UsageError
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "float32", "bfloat16"]
+Surface = Literal["tracked", "sequence"]
+Sampler = Literal["dpm_solver++", "ddim", "ddpm"]
 
-METHODS = ("mmtalker",)
+METHODS = ("mmtalker", "facetalk")
+CLIP_RATES = {"mmtalker": 30.0, "facetalk": 24.0}
+"""Frames per second of each method's results."""
+SURFACES = ("tracked", "sequence")
+SAMPLERS = ("dpm_solver++", "ddim", "ddpm")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "bfloat16")
 MIN_VERTICES, MAX_VERTICES = 500, 50_000
 MAX_SEED = 2**32 - 1
 MAX_THREADS = 1024
+MIN_GRID, MAX_GRID, DEFAULT_GRID = 32, 512, 128
+MAX_TAKES, MAX_TAKE = 8, 9999
+MAX_GUIDANCE, DEFAULT_GUIDANCE = 10.0, 1.0
+MAX_DIVERSITY, DEFAULT_DIVERSITY = 2.0, 1.0
+MAX_SAMPLER_STEPS, DEFAULT_SAMPLER_STEPS = 1000, 20
 BEHAVIOURS = ("succeed", "fail", "crash", "hang", "garbage", "flood", "allocate")
 
 
@@ -58,6 +69,26 @@ class AnimateJob:
     """Also fit signed basis shapes that repeat the motion within this distance; None leaves them out."""
     performance: bool = True
     """Add natural blinks, brows, gaze, head motion and breathing; False is the network's motion alone."""
+    surface: Surface = "tracked"
+    """FaceTalk: one mesh that is carried through all frames (a motion_clip), or a mesh of its own for each frame
+    (a mesh_sequence). What follows is FaceTalk's too."""
+    grid: int = DEFAULT_GRID
+    """Surface "sequence": cells along the longest side of the head's box."""
+    take: int = 1
+    """Number of the first take: another one of a seed is another performance of the same line."""
+    takes: int = 1
+    """How many takes, from one batch; each is a result folder of its own (`take_folders`)."""
+    guidance: float = DEFAULT_GUIDANCE
+    """How closely the motion follows the speech: 1 as learned, above exaggerates what the speech asks for."""
+    diversity: float = DEFAULT_DIVERSITY
+    """How far takes lie apart: factor of the noise that they begin with, 0 to 2."""
+    sampler: Sampler = "dpm_solver++"
+    sampler_steps: int = DEFAULT_SAMPLER_STEPS
+    """Evaluations of the network; ddim and ddpm take a divisor of 1000."""
+    head_weights: Path | None = None
+    """Another checkpoint of the head model than the shipped one."""
+    cache: Path | None = None
+    """Folder that keeps results and unfinished sequences: the same job asked again goes on where it stopped."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +146,11 @@ class DummyJob:
     memory than there is."""
 
 
+FACETALK_FIELDS = (
+    "surface", "grid", "take", "takes", "guidance", "diversity", "sampler", "sampler_steps", "head_weights", "cache",
+)  # fmt: skip
+"""Fields of AnimateJob that no other method has."""
+
 WorkerJob = AnimateJob | CharacterJob | ReshapeJob | InfoJob | DummyJob
 
 _JOB_CLASSES: dict[str, type[Any]] = {
@@ -132,6 +168,8 @@ _FIELD_TYPES: dict[str, tuple[type, ...]] = {
     "Path | None": (str, type(None)),
     "Device": (str,),
     "Precision": (str,),
+    "Surface": (str,),
+    "Sampler": (str,),
     "tuple[str, ...]": (list,),
 }
 """Types of the dataclass fields, and what each is in JSON."""
@@ -170,6 +208,12 @@ def decode_job(content: object) -> WorkerJob:
     return job
 
 
+def take_folders(job: AnimateJob) -> tuple[Path, ...]:
+    """Return the result folders of a job's takes: `output`, then the same name with -2, -3 and so on."""
+    further = (job.output.with_name(f"{job.output.name}-{number}") for number in range(2, job.takes + 1))
+    return (job.output, *further)
+
+
 def validate_job(job: WorkerJob) -> None:
     """Check the ranges of a job's options, as the command line does.
 
@@ -199,7 +243,27 @@ def _validate_animate(job: AnimateJob) -> None:
     _require_number("audio_start_seconds", job.audio_start_seconds, 0.0, 1e7)
     _require_number("audio_duration_seconds", job.audio_duration_seconds, 0.0, 1e7)
     _require_number("basis_error_limit_mm", job.basis_error_limit_mm, 0.001, 100.0)
-    _require_paths(job, ("audio", "output", "weights"))
+    _require_paths(job, ("audio", "output", "weights", "head_weights", "cache"))
+    _validate_facetalk(job)
+
+
+def _validate_facetalk(job: AnimateJob) -> None:
+    _require(job.surface in SURFACES, "surface", f"one of {', '.join(SURFACES)}", job.surface)
+    _require(job.sampler in SAMPLERS, "sampler", f"one of {', '.join(SAMPLERS)}", job.sampler)
+    _require_number("grid", job.grid, MIN_GRID, MAX_GRID)
+    _require_number("take", job.take, 1, MAX_TAKE)
+    _require_number("takes", job.takes, 1, MAX_TAKES)
+    _require_number("guidance", job.guidance, 0.0, MAX_GUIDANCE)
+    _require_number("diversity", job.diversity, 0.0, MAX_DIVERSITY)
+    _require_number("sampler_steps", job.sampler_steps, 1, MAX_SAMPLER_STEPS)
+    if job.sampler != "dpm_solver++":
+        is_divisor = MAX_SAMPLER_STEPS % job.sampler_steps == 0
+        _require(is_divisor, "sampler_steps", f"a divisor of {MAX_SAMPLER_STEPS} for {job.sampler}", job.sampler_steps)
+    if job.method != "facetalk":
+        plain = {entry.name: entry.default for entry in dataclasses.fields(AnimateJob) if entry.name in FACETALK_FIELDS}
+        for name, default in plain.items():
+            value = getattr(job, name)
+            _require(value == default, name, f"none for {job.method}, since it belongs to facetalk", value)
 
 
 def _require_paths(job: WorkerJob, names: tuple[str, ...]) -> None:

@@ -2,12 +2,15 @@
 
 Arrays are in backend model space: metres, x to the head's left, y up, z out of the face. Letters: T frames, N vertices
 and M triangles of all frames together. Plain .npy files, read without object loading; the large ones are memory-mapped.
-A folder is written under a temporary name and renamed, so an incomplete one never has the final name.
+A folder is written under a temporary name and renamed, so an incomplete one never has the final name. A sequence may be
+written so that another process can go on with what one that was stopped or killed has left.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import shutil
 import uuid
 from collections.abc import Callable
@@ -30,6 +33,9 @@ IntArray = NDArray[np.int32]
 ColorArray = NDArray[np.uint8]
 
 _COLORS_FILE = "vertex_colors"
+_LOG_FILE = "frames.bin"
+"""Of an unfinished sequence: vertices and triangles of each complete frame, written after these."""
+_SHAPE_FILE = "unfinished.json"
 
 
 @dataclass(frozen=True)
@@ -93,19 +99,22 @@ class MeshSequence:
 class MeshSequenceWriter:
     """Writes a mesh sequence frame by frame in constant memory; a context manager.
 
-    Leaving the block without `commit()`, or by an exception, removes everything that was written.
+    Leaving the block without `commit()`, or by an exception, removes everything that was written; a resumable sequence
+    stays under its temporary name instead, and the next writer of it begins with the frames that it holds.
 
     Args:
         folder: the result folder.
         info: of kind "mesh_sequence", with the number of frames to come.
         has_colors: whether every frame has colours.
+        resumable: whether to keep and to continue. One writer at a time; that the frames belong together is up to the
+            caller, who names the folder by what they depend on.
 
     Raises:
         ValueError: `info` is not that of a mesh sequence.
         OutputError: the folder cannot be written, or exists and is not a result folder.
     """
 
-    def __init__(self, folder: Path, info: ResultInfo, has_colors: bool = False) -> None:
+    def __init__(self, folder: Path, info: ResultInfo, has_colors: bool = False, resumable: bool = False) -> None:
         if info.kind != KIND:
             raise ValueError(f"expected a result of kind {KIND!r}, got {info.kind!r}")
         self._target = Path(folder)
@@ -113,9 +122,14 @@ class MeshSequenceWriter:
         self._has_colors = has_colors
         self._vertex_starts, self._face_starts = [0], [0]
         require_replaceable(self._target)
-        self._partial = self._target.parent / f".{self._target.name}.{uuid.uuid4().hex[:12]}.partial"
+        self._resumable = resumable
+        self._log: BinaryIO | None = None
+        if resumable:
+            self._partial = unfinished_sequence(self._target)
+        else:
+            self._partial = self._target.parent / f".{self._target.name}.{uuid.uuid4().hex[:12]}.partial"
         self._files: dict[str, _GrowingArray] = {}
-        self._guarded(self._begin)
+        self._guarded(self._continue if resumable and self._partial.is_dir() else self._begin)
 
     def __enter__(self) -> MeshSequenceWriter:
         return self
@@ -132,7 +146,7 @@ class MeshSequenceWriter:
 
     @property
     def num_written(self) -> int:
-        """Frames appended so far."""
+        """Frames appended so far, those of earlier writers included."""
         return len(self._vertex_starts) - 1
 
     def append(self, vertices: FloatArray, faces: IntArray, colors: ColorArray | None = None) -> None:
@@ -176,32 +190,78 @@ class MeshSequenceWriter:
         return self._target
 
     def discard(self) -> None:
-        """Remove what was written, unless it was committed."""
-        for file in self._files.values():
-            with contextlib.suppress(OSError):  # flushing to a full disk fails; the file is removed anyway
-                file.close()
-        self._files = {}
-        shutil.rmtree(self._partial, ignore_errors=True)
+        """Remove what was written, unless it was committed or is resumable."""
+        self._close()
+        if not self._resumable:
+            shutil.rmtree(self._partial, ignore_errors=True)
 
     def _begin(self) -> None:
         self._target.parent.mkdir(parents=True, exist_ok=True)
         self._partial.mkdir()
-        types = {"vertices": "<f4", "faces": "<i4"} | ({_COLORS_FILE: "|u1"} if self._has_colors else {})
-        for name, dtype in types.items():
+        for name, dtype in self._types().items():
             self._files[name] = _GrowingArray(self._partial / f"{name}.npy", dtype)
+        if self._resumable:
+            self._log = (self._partial / _LOG_FILE).open("wb", buffering=0)
+            (self._partial / _SHAPE_FILE).write_text(self._shape(), encoding="utf-8")
+
+    def _continue(self) -> None:
+        """Take over the complete frames of an earlier writer; anything doubtful begins anew."""
+        try:
+            counts = self._read_log()
+            for name, dtype in self._types().items():
+                num_rows = int(counts[:, 1 if name == "faces" else 0].sum())
+                self._files[name] = _GrowingArray(self._partial / f"{name}.npy", dtype, num_rows)
+        except (OSError, ValueError):
+            self._close()
+            shutil.rmtree(self._partial)
+            self._begin()
+            return
+        self._log = (self._partial / _LOG_FILE).open("r+b", buffering=0)
+        self._log.truncate(counts.nbytes)
+        self._log.seek(counts.nbytes)
+        self._vertex_starts += np.cumsum(counts[:, 0]).tolist()
+        self._face_starts += np.cumsum(counts[:, 1]).tolist()
+
+    def _read_log(self) -> NDArray[np.int64]:
+        """Return (n, 2) vertices and triangles of the complete frames."""
+        if (self._partial / _SHAPE_FILE).read_text(encoding="utf-8") != self._shape():
+            raise ValueError("the unfinished sequence is another one")
+        content = (self._partial / _LOG_FILE).read_bytes()
+        counts = np.frombuffer(content[: len(content) // 16 * 16], "<i8").astype(np.int64).reshape(-1, 2)
+        if len(counts) > self._info.num_frames or (counts < 0).any():
+            raise ValueError("the unfinished sequence is damaged")
+        return counts
+
+    def _shape(self) -> str:
+        return json.dumps({"num_frames": self._info.num_frames, "has_colors": self._has_colors})
+
+    def _types(self) -> dict[str, str]:
+        return {"vertices": "<f4", "faces": "<i4"} | ({_COLORS_FILE: "|u1"} if self._has_colors else {})
 
     def _append(self, arrays: dict[str, NDArray[Any]]) -> None:
         for name, array in arrays.items():
             self._files[name].append(array)
+        if self._log is not None:  # last, so that a frame it tells of is there
+            for file in self._files.values():
+                file.flush()
+            self._log.write(np.array([len(arrays["vertices"]), len(arrays["faces"])], "<i8").tobytes())
 
     def _finish(self) -> None:
         for file in self._files.values():
             file.finish()
-        self._files = {}
+        self._close()
         np.save(self._partial / "vertex_starts.npy", np.array(self._vertex_starts, np.int64), allow_pickle=False)
         np.save(self._partial / "face_starts.npy", np.array(self._face_starts, np.int64), allow_pickle=False)
         (self._partial / RESULT_FILE).write_text(self._info.to_json(), encoding="utf-8")
+        for name in (_SHAPE_FILE, _LOG_FILE):
+            (self._partial / name).unlink(missing_ok=True)
         replace_folder(self._partial, self._target)
+
+    def _close(self) -> None:
+        for file in (*self._files.values(), *((self._log,) if self._log is not None else ())):
+            with contextlib.suppress(OSError):  # flushing to a full disk fails; such a frame is not in the log
+                file.close()
+        self._files, self._log = {}, None
 
     def _guarded(self, action: Callable[[], object]) -> None:
         try:
@@ -214,16 +274,32 @@ class MeshSequenceWriter:
 class _GrowingArray:
     """A .npy file of rows of 3 that is written before their number is known."""
 
-    def __init__(self, path: Path, dtype: str) -> None:
+    def __init__(self, path: Path, dtype: str, num_rows: int | None = None) -> None:
+        """Begin a file, or go on behind the first `num_rows` of one.
+
+        Raises:
+            ValueError: the file has fewer.
+        """
         self._dtype = dtype
         self._num_rows = 0
-        self._file: BinaryIO = path.open("wb")  # closed by finish or close
+        self._file: BinaryIO = path.open("wb" if num_rows is None else "r+b")  # closed by finish or close
         self._write_header()
         self._data_start = self._file.tell()
+        if num_rows is not None:
+            end = self._data_start + num_rows * 3 * np.dtype(dtype).itemsize
+            if self._file.seek(0, os.SEEK_END) < end:
+                self._file.close()
+                raise ValueError(f"{path.name} ends before row {num_rows}")
+            self._file.truncate(end)
+            self._file.seek(end)
+            self._num_rows = num_rows
 
     def append(self, rows: NDArray[Any]) -> None:
         self._file.write(np.ascontiguousarray(rows, dtype=self._dtype).data)
         self._num_rows += len(rows)
+
+    def flush(self) -> None:
+        self._file.flush()
 
     def finish(self) -> None:
         """Write the number of rows into the header, which numpy pads so that it can grow in place."""
@@ -239,6 +315,11 @@ class _GrowingArray:
     def _write_header(self) -> None:
         header = {"descr": self._dtype, "fortran_order": False, "shape": (self._num_rows, 3)}
         np.lib.format.write_array_header_1_0(self._file, header)
+
+
+def unfinished_sequence(folder: Path) -> Path:
+    """Return where a resumable sequence lies until it is complete."""
+    return folder.with_name(f".{folder.name}.unfinished")
 
 
 def load_mesh_sequence(folder: Path) -> MeshSequence:

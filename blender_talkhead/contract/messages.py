@@ -71,6 +71,8 @@ class DoneMessage:
     type: ClassVar[str] = "done"
     folder: str
     job: str = ""
+    more_folders: tuple[str, ...] = ()
+    """Of a job with several takes: the results of the second and the following ones."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ _FIELD_TYPES: dict[str, tuple[type, ...]] = {
     "float | None": (int, float, type(None)),
     "dict[str, Any]": (dict,),
     "WorkerJob": (dict,),
+    "tuple[str, ...]": (list,),
 }
 
 
@@ -198,8 +201,18 @@ def _decode(line: str, classes: dict[str, type[Any]]) -> Any:
             value = content[entry.name]
             if not isinstance(value, _FIELD_TYPES[str(entry.type)]) or isinstance(value, bool):
                 raise ValueError(f"{content['type']}: {entry.name} must be {entry.type}, got {value!r}")
-            values[entry.name] = decode_job(value) if entry.type == "WorkerJob" else value
+            values[entry.name] = _decode_value(content["type"], entry.name, str(entry.type), value)
     try:
         return message_class(**values)
     except TypeError as error:
         raise ValueError(f"{content['type']}: {error}") from error
+
+
+def _decode_value(message: str, name: str, field_type: str, value: Any) -> Any:
+    if field_type == "WorkerJob":
+        return decode_job(value)
+    if not isinstance(value, list):
+        return value
+    if not all(isinstance(each, str) for each in value):
+        raise ValueError(f"{message}: {name} must be {field_type}, got {value!r}")
+    return tuple(value)

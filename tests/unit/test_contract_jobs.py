@@ -16,6 +16,7 @@ from blender_talkhead.contract.jobs import (
     WorkerJob,
     decode_job,
     encode_job,
+    take_folders,
     validate_job,
 )
 
@@ -38,10 +39,26 @@ FULL = AnimateJob(
 )
 
 
+FACETALK = dataclasses.replace(
+    FULL,
+    method="facetalk",
+    surface="sequence",
+    grid=256,
+    take=3,
+    takes=2,
+    guidance=2.5,
+    diversity=0.5,
+    sampler="ddim",
+    sampler_steps=50,
+    head_weights=Path("/n.safetensors"),
+    cache=Path("/cache"),
+)
+
+
 @pytest.mark.parametrize(
     "job",
-    [FULL, AnimateJob(Path("/a.wav"), Path("/b")), InfoJob(), DummyJob(0.5, ("one", "two"), "hang")],
-    ids=["full", "defaults", "info", "dummy"],
+    [FULL, FACETALK, AnimateJob(Path("/a.wav"), Path("/b")), InfoJob(), DummyJob(0.5, ("one", "two"), "hang")],
+    ids=["full", "facetalk", "defaults", "info", "dummy"],
 )
 def test_round_trip_through_text(job: WorkerJob) -> None:
     assert decode_job(json.loads(json.dumps(encode_job(job)))) == job
@@ -88,7 +105,10 @@ def test_anything_else_is_a_value_error(content: object) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("method", "facetalk"),
+        ("method", "hicode"),
+        ("surface", "sequence"),
+        ("takes", 2),
+        ("cache", Path("/cache")),
         ("device", "abacus"),
         ("precision", "float16"),
         ("vertices", 499),
@@ -107,6 +127,33 @@ def test_anything_else_is_a_value_error(content: object) -> None:
 def test_options_out_of_range_are_usage_errors(name: str, value: object) -> None:
     with pytest.raises(UsageError, match=name):
         validate_job(dataclasses.replace(FULL, **{name: value}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("surface", "cloud"),
+        ("grid", 31),
+        ("grid", 513),
+        ("take", 0),
+        ("takes", 0),
+        ("takes", 9),
+        ("guidance", -0.1),
+        ("guidance", float("nan")),
+        ("diversity", 2.1),
+        ("sampler", "euler"),
+        ("sampler_steps", 0),
+        ("sampler_steps", 30),
+    ],
+)
+def test_options_of_facetalk_out_of_range(name: str, value: object) -> None:
+    with pytest.raises(UsageError, match=name):
+        validate_job(dataclasses.replace(FACETALK, **{name: value}))
+
+
+def test_each_take_has_a_folder() -> None:
+    assert take_folders(FACETALK) == (Path("/out/ü"), Path("/out/ü-2"))
+    assert take_folders(FULL) == (FULL.output,)
 
 
 @pytest.mark.parametrize("job", [DummyJob(-1.0), DummyJob(1.0, ()), DummyJob(1.0, ("a",), "sing")])

@@ -12,6 +12,7 @@ from blender_talkhead.contract.mesh_sequence import (
     FrameMesh,
     MeshSequenceWriter,
     load_mesh_sequence,
+    unfinished_sequence,
 )
 from blender_talkhead.contract.result import ResultInfo
 
@@ -109,3 +110,52 @@ def test_faces_beyond_their_frame_are_found_when_read(tmp_path: Path) -> None:
     assert len(sequence.read_frame(0).faces) == 3
     with pytest.raises(BackendError, match="frame 1"):
         sequence.read_frame(1)
+
+
+@pytest.mark.parametrize("lost", ["nothing", "a half frame", "the last record", "a half record"])
+def test_an_unfinished_sequence_goes_on_where_it_stopped(tmp_path: Path, lost: str) -> None:
+    frames = [make_frame(count) for count in (3, 200, 1, 50)]
+    whole = write(tmp_path / "whole", frames, True)
+    folder = tmp_path / "result"
+
+    def append(writer: MeshSequenceWriter, part: list[FrameMesh]) -> None:
+        for frame in part:
+            writer.append(frame.vertices, frame.faces, frame.colors)
+
+    with MeshSequenceWriter(folder, make_info(4), True, resumable=True) as writer:
+        append(writer, frames[:2])
+    partial = unfinished_sequence(folder)
+    assert not folder.exists() and partial.is_dir()
+    if lost == "a half frame":
+        with (partial / "vertices.npy").open("ab") as file:
+            file.write(b"abcde")
+    elif lost != "nothing":
+        log = (partial / "frames.bin").read_bytes()
+        (partial / "frames.bin").write_bytes(log[:-16] if lost == "the last record" else log[:-3])
+    with MeshSequenceWriter(folder, make_info(4), True, resumable=True) as writer:
+        assert writer.num_written == (2 if lost in {"nothing", "a half frame"} else 1)
+        append(writer, frames[writer.num_written :])
+        assert writer.commit() == folder
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["result", "whole"]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+        path.name: path.read_bytes() for path in whole.iterdir()
+    }
+
+
+@pytest.mark.parametrize("damage", ["another number of frames", "no colours", "rows are missing", "no log"])
+def test_an_unfinished_sequence_that_does_not_fit_begins_anew(tmp_path: Path, damage: str) -> None:
+    folder, frame = tmp_path / "result", make_frame(5)
+    with MeshSequenceWriter(folder, make_info(4), True, resumable=True) as writer:
+        writer.append(frame.vertices, frame.faces, frame.colors)
+    if damage == "rows are missing":
+        content = (unfinished_sequence(folder) / "faces.npy").read_bytes()
+        (unfinished_sequence(folder) / "faces.npy").write_bytes(content[:-1])
+    elif damage == "no log":
+        (unfinished_sequence(folder) / "frames.bin").unlink()
+    num_frames, has_colors = (3 if damage.startswith("another") else 4), damage != "no colours"
+    with MeshSequenceWriter(folder, make_info(num_frames), has_colors, resumable=True) as writer:
+        assert writer.num_written == 0
+        for _ in range(num_frames):
+            writer.append(frame.vertices, frame.faces, frame.colors if has_colors else None)
+        writer.commit()
+    assert load_mesh_sequence(folder).num_frames == num_frames

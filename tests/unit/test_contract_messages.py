@@ -38,7 +38,11 @@ from blender_talkhead.contract.result import ResultInfo
         ),
         (WarningMessage("quiet"), {"type": "warning", "text": "quiet", "job": ""}),
         (ErrorMessage(3, "no sound", "a"), {"type": "error", "exit_code": 3, "text": "no sound", "job": "a"}),
-        (DoneMessage("/a b/ü", "a"), {"type": "done", "folder": "/a b/ü", "job": "a"}),
+        (DoneMessage("/a b/ü", "a"), {"type": "done", "folder": "/a b/ü", "job": "a", "more_folders": []}),
+        (
+            DoneMessage("/a", "a", ("/a-2", "/a-3")),
+            {"type": "done", "folder": "/a", "job": "a", "more_folders": ["/a-2", "/a-3"]},
+        ),
         (InfoMessage({"devices": []}, "a"), {"type": "info", "facts": {"devices": []}, "job": "a"}),
         (ReleasedMessage(), {"type": "released"}),
     ],
