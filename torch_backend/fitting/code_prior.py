@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+_SUBSPACE_FLOOR = 1e-2
+"""Spread of a direction, in shares of the largest, below which it is rounding or curvature of the codes' set."""
 _ALIVE = 1e-4
 """Spread of an entry, in shares of the largest, below which it never varies in the model's codes."""
 
@@ -56,3 +58,55 @@ def prior_of_codes(codes: NDArray[np.floating] | torch.Tensor) -> CodePrior:
 def standard_prior(size: int) -> CodePrior:
     """Where nothing is known: codes of length about 1 without an empty entry, as official models keep theirs."""
     return CodePrior(torch.zeros(size), torch.full((size,), size**-0.5), 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class CodeSubspace:
+    """The directions in which a model's identity codes differ, with their spreads: codes beside it mean nothing."""
+
+    mean: torch.Tensor
+    """(C,)."""
+    directions: torch.Tensor
+    """(k, C) orthonormal."""
+    spreads: torch.Tensor
+    """(k,) standard deviations along them, over 0."""
+
+    def to_code(self, coefficients: torch.Tensor) -> torch.Tensor:
+        """(C,) code of coefficients (k,) in spreads."""
+        return self.mean + (coefficients * self.spreads) @ self.directions
+
+    def to_coefficients(self, code: torch.Tensor) -> torch.Tensor:
+        """(k,) coefficients of the code's part within the subspace."""
+        return ((code - self.mean) @ self.directions.T) / self.spreads
+
+
+def subspace_of_codes(codes: NDArray[np.floating] | torch.Tensor, most: int = 256) -> CodeSubspace:
+    """Principal directions of codes.
+
+    Args:
+        codes: (n, C), n at least 2.
+        most: directions at most.
+
+    Raises:
+        ValueError: fewer than two codes, or codes that do not vary.
+    """
+    values = np.asarray(codes, np.float64)
+    if values.ndim != 2 or len(values) < 2:
+        raise ValueError(f"expected at least two codes (n, C), got {values.shape}")
+    mean = values.mean(axis=0)
+    _, lengths, directions = np.linalg.svd((values - mean) / np.sqrt(len(values) - 1), full_matrices=False)
+    kept = (lengths > _SUBSPACE_FLOOR * lengths[0])[:most].sum() if lengths[0] > 0 else 0
+    if kept == 0:
+        raise ValueError("the codes do not vary")
+    arrays = (mean, directions[:kept], lengths[:kept])
+    return CodeSubspace(*(torch.from_numpy(array.astype(np.float32)) for array in arrays))
+
+
+@dataclass(frozen=True, eq=False)
+class HeadPriors:
+    """What is known of both codes of a head model."""
+
+    identity: CodeSubspace
+    """Of identity codes."""
+    expression: CodePrior
+    """Of expression codes."""

@@ -1,0 +1,89 @@
+"""A head model as fits need it: the network, what its codes look like, and where the built-in head lies in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from blender_talkhead.contract.errors import BackendError
+from blender_talkhead.facial.blendshapes import ARKIT_BLENDSHAPES
+from blender_talkhead.facial.identities import random_identity
+from torch_backend.config import config_from_dict
+from torch_backend.fitting.code_prior import CodePrior, CodeSubspace, HeadPriors, prior_of_codes, subspace_of_codes
+from torch_backend.head.expression_codes import load_expression_space
+from torch_backend.head.head_space import HeadSpace
+from torch_backend.head.identity_codes import load_identity_codes
+from torch_backend.models.checkpoints import file_sha256, load_checkpoint
+from torch_backend.models.nphm import BACKWARD_KIND, BackwardNPHM
+from torch_backend.models.nphm_config import BackwardNPHMConfig
+
+SPACE_KEY = "head_space"
+"""Entry of a checkpoint's description: the unit of a model of the built-in head; official models have none."""
+_DRAWN_IDENTITIES = 150
+_DRAWN_EXPRESSIONS = 300
+
+
+@dataclass(frozen=True, eq=False)
+class FittedHead:
+    """What fits work with."""
+
+    model: BackwardNPHM
+    """In evaluation mode, its weights frozen."""
+    priors: HeadPriors
+    """Of its codes."""
+    space: HeadSpace | None
+    """Where the built-in head lies in the model's unit; None for models of other heads."""
+    sha256: str
+    """Of the model's file."""
+
+
+def load_fitted_head(path: Path) -> FittedHead:
+    """Read a head model of kind "nphm_backward", ours or an imported official one.
+
+    Raises:
+        BackendError: the file is missing, broken, of another kind, or its codes are missing.
+    """
+    tensors, metadata = load_checkpoint(path, BACKWARD_KIND)
+    try:
+        config = metadata["config"]
+        model = BackwardNPHM(config_from_dict(BackwardNPHMConfig, config.get("model", config), Path(path).name))
+        state = {name.removeprefix("model."): each for name, each in tensors.items() if name.startswith("model.")}
+        model.load_state_dict(state or tensors)
+        space = _read_space(metadata)
+        priors = _built_in_priors() if space is not None else _priors_of_codes(tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise BackendError(
+            f"the head model {path} cannot be fitted with: {error}. Make or import it again with its training codes."
+        ) from error
+    return FittedHead(model.eval().requires_grad_(False), priors, space, file_sha256(path))
+
+
+def _read_space(metadata: Mapping[str, Any]) -> HeadSpace | None:
+    values = metadata.get(SPACE_KEY)
+    return None if values is None else config_from_dict(HeadSpace, values, SPACE_KEY)
+
+
+def _priors_of_codes(tensors: Mapping[str, torch.Tensor]) -> HeadPriors:
+    return HeadPriors(subspace_of_codes(tensors["identity_codes"]), prior_of_codes(tensors["expression_codes"]))
+
+
+def _built_in_priors() -> HeadPriors:
+    """Codes of our own models are fixed maps of identities and expressions; their statistics come from draws."""
+    identities = load_identity_codes()
+    codes = [identities.encode(random_identity(seed)) for seed in range(_DRAWN_IDENTITIES)]
+    found = subspace_of_codes(np.stack(codes))
+    # The mean head, whose code is 0, is the middle of the draws but for their chance.
+    subspace = CodeSubspace(torch.zeros_like(found.mean), found.directions, found.spreads)
+    space = load_expression_space()
+    generator = np.random.default_rng(0)
+    weights = generator.uniform(size=(_DRAWN_EXPRESSIONS, len(ARKIT_BLENDSHAPES)))
+    weights *= generator.uniform(size=weights.shape) < 0.15
+    drawn = space.encode(weights)
+    drawn[:, space.num_motion :] = 0.0  # gaze and tongue move no skin
+    prior = prior_of_codes(drawn)
+    return HeadPriors(subspace, CodePrior(torch.zeros_like(prior.mean), prior.spread, prior.size))
