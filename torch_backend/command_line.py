@@ -22,15 +22,31 @@ from typing import Any, NoReturn, TextIO
 
 from blender_talkhead.contract.errors import BadInputError, ExitCode, UsageError
 from blender_talkhead.contract.jobs import (
+    DEFAULT_DIVERSITY,
+    DEFAULT_GRID,
+    DEFAULT_GUIDANCE,
+    DEFAULT_SAMPLER_STEPS,
     DEVICES,
+    MAX_DIVERSITY,
+    MAX_GRID,
+    MAX_GUIDANCE,
+    MAX_SAMPLER_STEPS,
     MAX_SEED,
+    MAX_TAKE,
+    MAX_TAKES,
     MAX_THREADS,
     MAX_VERTICES,
     METHODS,
+    MIN_GRID,
     MIN_VERTICES,
     PRECISIONS,
+    SAMPLERS,
+    SCAN_SUFFIX,
+    SURFACES,
     AnimateJob,
     InfoJob,
+    take_folders,
+    validate_job,
 )
 from blender_talkhead.contract.option_types import integer_within
 from blender_talkhead.facial.identities import read_identity_option
@@ -104,15 +120,19 @@ def _run(arguments: list[str], emitter: Emitter, output: TextIO | None, log: Tex
     if isinstance(job, EvaluateJob):
         emitter.report(handlers.evaluate(job))
         return ExitCode.DONE
+    if isinstance(job, AnimateJob):
+        validate_job(job)
     emitter.hello(read_version())
     with emitter.forwarding_warnings():
+        further: list[str] = []
         if isinstance(job, AnimateJob):
             folder = handlers.animate(job, emitter)
+            further = [str(each) for each in take_folders(job)[1:]]
         elif isinstance(job, TrainJob):
             folder = handlers.train(job, emitter)
         else:
             folder = handlers.make_corpus(job, emitter)
-    emitter.done(str(folder))
+    emitter.done(str(folder), further)
     return ExitCode.DONE
 
 
@@ -190,7 +210,8 @@ def _add_animate_options(parser: argparse.ArgumentParser) -> None:
         "--identity",
         type=_identity,
         metavar="NAME|SEED|NAME=VALUE,...|FILE.json",
-        help="identity of the built-in head: preset, random by its number, parameters, or a character's file",
+        help="identity of the built-in head: preset, random by its number, parameters, or a character's file; "
+        "FaceTalk: also a scan that was fitted (FILE.safetensors)",
     )
     add("--seed", type=integer_within(0, MAX_SEED), default=0, metavar="N")
     add(
@@ -215,10 +236,30 @@ def _add_animate_options(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="natural blinks, brows, gaze, head motion and breathing; without, the network's motion alone",
     )
+    _add_facetalk_options(parser)
     _add_machine_options(parser)
 
 
+def _add_facetalk_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("FaceTalk")
+    add: Callable[..., Any] = group.add_argument
+    add("--surface", choices=SURFACES, default="tracked", help="one mesh for all frames, or a mesh for each of them")
+    grid = integer_within(MIN_GRID, MAX_GRID)
+    add("--grid", type=grid, default=DEFAULT_GRID, metavar="N", help="sequence: cells along the head's longest side")
+    add("--take", type=integer_within(1, MAX_TAKE), default=1, metavar="N", help="number of the first take")
+    add("--takes", type=integer_within(1, MAX_TAKES), default=1, metavar="N", help="how many; DIR, DIR-2, DIR-3 ...")
+    add("--guidance", type=_number_within(0.0, MAX_GUIDANCE), default=DEFAULT_GUIDANCE, metavar="W")
+    add("--diversity", type=_number_within(0.0, MAX_DIVERSITY), default=DEFAULT_DIVERSITY, metavar="D")
+    add("--sampler", choices=SAMPLERS, default="dpm_solver++")
+    steps = integer_within(1, MAX_SAMPLER_STEPS)
+    add("--sampler-steps", type=steps, default=DEFAULT_SAMPLER_STEPS, metavar="N", help="evaluations of the network")
+    add("--head-weights", type=Path, metavar="FILE", help="head model; default: the shipped one")
+    add("--cache", type=_target_folder, metavar="DIR", help="keep results, and go on with a sequence that was stopped")
+
+
 def _identity(text: str) -> str:
+    if text.endswith(SCAN_SUFFIX):
+        return str(Path(text).absolute())
     try:
         return read_identity_option(text)
     except OSError as error:

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -127,12 +127,13 @@ class Emitter:
             self._send(ErrorMessage(int(exit_code), text, self._job))
         self._write(self._log, f"error: {text}")
 
-    def done(self, folder: str) -> None:
-        """Tell where the complete result lies."""
+    def done(self, folder: str, more_folders: Sequence[str] = ()) -> None:
+        """Tell where the complete result lies, and those of further takes."""
         if self._as_json:
-            self._send(DoneMessage(folder, self._job))
+            self._send(DoneMessage(folder, self._job, tuple(more_folders)))
         else:
-            self._write(self._log, f"done: {folder}")
+            for each in (folder, *more_folders):
+                self._write(self._log, f"done: {each}")
 
     def info(self, facts: dict[str, Any]) -> None:
         """Answer an InfoJob of a worker."""

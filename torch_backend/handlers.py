@@ -9,18 +9,28 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blender_talkhead.contract.errors import BackendError, BadInputError, OutputError, UsageError
-from blender_talkhead.contract.jobs import AnimateJob
-from blender_talkhead.contract.motion_clip import KIND, ClipTemplate, FloatArray, MotionClipWriter
+from blender_talkhead.contract.jobs import AnimateJob, take_folders
+from blender_talkhead.contract.motion_clip import KIND, MotionClipWriter
 from blender_talkhead.contract.result import RESULT_FILE, ResultInfo
 from blender_talkhead.facial.blendshapes import ARKIT_BLENDSHAPES
 from blender_talkhead.facial.identities import resolve_identity
+from torch_backend.clip_output import (
+    EXPECTED_SHAPES,
+    FITTED,
+    LOADED,
+    READ,
+    end_of_animating,
+    existing_ancestor,
+    fit_basis,
+    require_room_for_clip,
+)
 from torch_backend.emitter import Emitter
 from torch_backend.info import import_torch, read_version, resolve_device
 from torch_backend.jobs import CorpusJob, EvaluateJob, TrainJob
@@ -34,23 +44,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_BYTES_PER_VERTEX_FRAME = 12
-_TEMPLATE_BYTES = 8 * 1024 * 1024
-_HEADROOM_BYTES = 32 * 1024 * 1024
-
-_MAX_SHAPES = 512
-"""More shapes than this are no basis any more."""
-_EXPECTED_SHAPES = 128
-"""Room on the disk is asked for this many."""
-
-# Where each phase of `animate` ends, as part of the whole job; animating and fitting shapes share what lies between.
-_READ, _LOADED, _FITTED = 0.03, 0.08, 0.99
-# Seconds of fitting for a second of animating, as benchmarks/bake.py measures them.
-_FITTING_AT_LEAST, _FITTING_OF_1000_VERTICES = 0.2, 0.11
-
 
 def animate(job: AnimateJob, emitter: Emitter, models: ModelCache | None = None) -> Path:
-    """Turn a recording into a motion_clip folder.
+    """Turn a recording into a result folder: a motion_clip, or a mesh_sequence; one for each take.
 
     Args:
         job: what to do.
@@ -58,7 +54,7 @@ def animate(job: AnimateJob, emitter: Emitter, models: ModelCache | None = None)
         models: where models are kept for the next job; None loads them for this job alone.
 
     Returns:
-        The folder.
+        The folder; the others are beside it (`take_folders`).
 
     Raises:
         BadInputError: the recording is not usable, or the disk has too little room for the result.
@@ -66,17 +62,27 @@ def animate(job: AnimateJob, emitter: Emitter, models: ModelCache | None = None)
         UsageError: an option is out of its range.
         OutputError: the folder cannot be written.
     """
-    _require_result_place(job.output)
-    with _restored_on_failure(job.output), _work_folder() as work:
-        audio = _read_audio(job, work, emitter.phase("reading audio", 0.0, _READ))
+    outputs = take_folders(job)
+    for output in outputs:
+        _require_result_place(output)
+    with ExitStack() as stack:
+        for output in outputs:
+            stack.enter_context(_restored_on_failure(output))
+        work = stack.enter_context(_work_folder())
+        audio = _read_audio(job, work, emitter.phase("reading audio", 0.0, READ))
         # The mapped samples need no name any more (Windows keeps the file): a process that is killed leaves no sound.
         shutil.rmtree(work, ignore_errors=True)
         try:
-            emitter.phase("loading the model", _READ, _LOADED)
+            emitter.phase("loading the model", READ, LOADED)
             device = _prepare_torch(job.device, job.threads, job.seed)
             emitter.check()
-            predictor, plan = _load_mmtalker(job, device) if models is None else _load_warm(job, device, models)
-            _write_clip(job, predictor, plan, audio, emitter)
+            if job.method == "facetalk":
+                from torch_backend.facetalk_job import animate_facetalk
+
+                animate_facetalk(job, device, audio, emitter, models)
+            else:
+                predictor, plan = _load_mmtalker(job, device) if models is None else _load_warm(job, device, models)
+                _write_clip(job, predictor, plan, audio, emitter)
         finally:
             del audio  # closes the file before its folder goes
     return job.output
@@ -243,10 +249,10 @@ def _write_clip(
     """Animate straight into the result folder, which appears under its name only when it is complete."""
     num_frames = predictor.count_frames(len(audio.samples))
     wants_basis = job.basis_error_limit_mm is not None
-    num_shapes = min(_EXPECTED_SHAPES, num_frames) if wants_basis else 0
+    num_shapes = min(EXPECTED_SHAPES, num_frames) if wants_basis else 0
     num_shapes += len(ARKIT_BLENDSHAPES) if job.performance else 0
-    _require_room(job.output, num_frames, plan, num_shapes)
-    animated = _end_of_animating(plan) if wants_basis else _FITTED
+    require_room_for_clip(job.output, num_frames, plan, num_shapes)
+    animated = end_of_animating(plan) if wants_basis else FITTED
     info = ResultInfo(
         kind=KIND,
         method=job.method,
@@ -259,13 +265,13 @@ def _write_clip(
         options=_describe_options(job, predictor),
         talkhead_version=read_version(),
     )
-    report = emitter.phase("animating", _LOADED, animated)
+    report = emitter.phase("animating", LOADED, animated)
     with MotionClipWriter(job.output, info, plan) as writer, unfinished_folder(writer.partial_folder):
         tracks = _append_frames(job, predictor, plan, audio, writer, report)
         if job.basis_error_limit_mm is not None:
-            report = emitter.phase("fitting shapes", animated, _FITTED)
-            _fit_basis(job.basis_error_limit_mm, writer, plan.template_vertices, tracks, emitter, report)
-        emitter.phase("writing", _FITTED, 1.0)
+            report = emitter.phase("fitting shapes", animated, FITTED)
+            fit_basis(job.basis_error_limit_mm, writer, plan.template_vertices, tracks, emitter, report)
+        emitter.phase("writing", FITTED, 1.0)
         if tracks is None:
             writer.commit()
             return
@@ -293,52 +299,6 @@ def _append_frames(
     for _, vertex_offsets in motion.animate(report):
         writer.append(vertex_offsets)
     return motion.tracks()
-
-
-def _end_of_animating(template: ClipTemplate) -> float:
-    """Where animating ends when a basis is fitted after it."""
-    fitting = _FITTING_AT_LEAST + _FITTING_OF_1000_VERTICES * len(template.template_vertices) / 1000
-    return _LOADED + (_FITTED - _LOADED) / (1.0 + fitting)
-
-
-def _fit_basis(
-    error_limit_mm: float,
-    writer: MotionClipWriter,
-    rest: FloatArray,
-    tracks: PerformedTracks | None,
-    emitter: Emitter,
-    report: Callable[[float], None],
-) -> None:
-    """Add a basis to a clip whose frames are written; a motion that has none within reason is left as it is.
-
-    With a performance it is that of what the clip's curves leave out.
-    """
-    from blender_talkhead.facial.motion_basis import fit_motion_basis
-    from blender_talkhead.facial.remainder import remainder_reader
-
-    def read_offsets(first: int, stop: int) -> FloatArray:
-        emitter.check()
-        return writer.read_offsets(first, stop)
-
-    read: Callable[[int, int], FloatArray] = read_offsets
-    curves = None if tracks is None else tracks.blendshape_weights
-    performance = None if tracks is None else tracks.performance
-    is_remainder = curves is not None and performance is not None
-    if curves is not None and performance is not None:
-        read = remainder_reader(read_offsets, curves, performance.blendshapes)
-    limit = error_limit_mm / 1000.0
-    try:
-        basis = fit_motion_basis(writer.num_written, read, rest, limit, report)
-    except ValueError as error:
-        emitter.warning(f"no shapes were fitted: {error}; choose a larger error limit, or another bake mode")
-        return
-    if len(basis.shapes) > _MAX_SHAPES:
-        emitter.warning(
-            f"the motion needs {len(basis.shapes)} shapes to stay within {error_limit_mm:g} mm, more than "
-            f"{_MAX_SHAPES}: choose the bake mode cache, or a larger error limit"
-        )
-        return
-    writer.write_basis(basis.shapes, basis.weights, limit, basis.max_error_m, is_remainder)
 
 
 def _describe_options(job: AnimateJob, predictor: MMTalkerPredictor) -> dict[str, Any]:
@@ -385,7 +345,7 @@ def _require_result_place(output: Path) -> None:
     """Refuse what could only fail after the work: something else in the way, or a place that cannot be written."""
     if os.path.lexists(output) and not (output / RESULT_FILE).is_file() and not _is_empty_folder(output):
         raise OutputError(f"{output} exists and is not a result folder; name another output folder or remove it")
-    ancestor = _existing_ancestor(output)
+    ancestor = existing_ancestor(output)
     if not ancestor.is_dir():
         raise OutputError(f"{ancestor} is a file; name another output folder")
     if not os.access(ancestor, os.W_OK | os.X_OK):
@@ -418,26 +378,6 @@ def _is_empty_folder(path: Path) -> bool:
         return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
     except OSError:
         return False
-
-
-def _existing_ancestor(path: Path) -> Path:
-    """The nearest folder above a path (never the path itself) that exists."""
-    return next(parent for parent in path.absolute().parents if os.path.lexists(parent))
-
-
-def _require_room(output: Path, num_frames: int, template: ClipTemplate, num_shapes: int) -> None:
-    num_vertices = len(template.template_vertices)
-    rows = num_frames + num_shapes
-    needed = rows * num_vertices * _BYTES_PER_VERTEX_FRAME + _TEMPLATE_BYTES + _HEADROOM_BYTES
-    try:
-        total, _, free = shutil.disk_usage(_existing_ancestor(output))
-    except OSError as error:
-        raise OutputError(f"cannot examine the disk of {output}: {error.strerror or error}") from error
-    if needed > free and total > 0:  # what is no disk at all has none, and says so when it is written
-        raise BadInputError(
-            f"{num_frames} frames of {num_vertices} vertices need {needed / 1e6:,.0f} MB at {output}, "
-            f"{free / 1e6:,.0f} MB are free; free some, choose another --output or fewer --vertices"
-        )
 
 
 @contextmanager

@@ -50,7 +50,7 @@ class ModelCache:
 
 def model_key(job: AnimateJob, device: str) -> tuple[Hashable, ...]:
     """What a loaded model depends on: files with their times of change, device, precision, projection."""
-    files = _file_stamp(job.weights or WEIGHTS_FOLDER), _source_stamp(job.encoder)
+    files = _file_stamp(job.weights or WEIGHTS_FOLDER), _source_stamp(job.encoder), _file_stamp(job.head_weights)
     return (job.method, *files, device, job.precision, job.project_motion)
 
 

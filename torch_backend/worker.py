@@ -25,6 +25,7 @@ from blender_talkhead.contract.jobs import (
     InfoJob,
     ReshapeJob,
     WorkerJob,
+    take_folders,
     validate_job,
 )
 from blender_talkhead.contract.messages import CancelMessage, JobMessage, Request, ShutdownMessage, decode_request
@@ -194,7 +195,9 @@ class Worker:
             return partial(emitter.done, str(character.reshape(job, emitter, self._models)))
         from torch_backend import handlers  # imports numpy
 
-        return partial(emitter.done, str(handlers.animate(job, emitter, self._models)))
+        handlers.animate(job, emitter, self._models)
+        first, *further = map(str, take_folders(job))
+        return partial(emitter.done, first, further)
 
     def _check(self) -> None:
         if self._cancelled.is_set():
@@ -334,7 +337,7 @@ def _find_id(line: bytes | None) -> str:
 
 
 def _require_absolute_paths(job: AnimateJob | CharacterJob | ReshapeJob) -> None:
-    for name in ("audio", "output", "weights"):
+    for name in ("audio", "output", "weights", "head_weights", "cache"):
         path = getattr(job, name, None)
         if path is not None and not path.is_absolute():
             raise UsageError(f"{name}: expected an absolute path, got {path}")

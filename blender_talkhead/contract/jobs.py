@@ -25,6 +25,8 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 MIN_VERTICES, MAX_VERTICES = 500, 50_000
 MAX_SEED = 2**32 - 1
 MAX_THREADS = 1024
+SCAN_SUFFIX = ".safetensors"
+"""FaceTalk: an identity that ends so is the file of a scan that was fitted."""
 MIN_GRID, MAX_GRID, DEFAULT_GRID = 32, 512, 128
 MAX_TAKES, MAX_TAKE = 8, 9999
 MAX_GUIDANCE, DEFAULT_GUIDANCE = 10.0, 1.0
@@ -46,7 +48,7 @@ class AnimateJob:
     """Vertices of the skin; None is the built-in head's own mesh."""
     identity: str | None = None
     """A preset's name, a seed, or parameters like "nose_width=0.5,eye_size=-0.3", which may start from either
-    (facial.identities); None is the mean head."""
+    (facial.identities); None is the mean head. For FaceTalk also the path of a fitted scan (SCAN_SUFFIX)."""
     seed: int = 0
     device: Device = "auto"
     precision: Precision = "auto"
