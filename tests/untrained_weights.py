@@ -13,8 +13,11 @@ from torch_backend.config import config_to_dict
 from torch_backend.head import load_head
 from torch_backend.models.builders import build_mmtalker, build_template_graph
 from torch_backend.models.checkpoints import save_checkpoint
+from torch_backend.models.facetalk import KIND as FACETALK_KIND
+from torch_backend.models.facetalk import FaceTalk, FaceTalkConfig
 from torch_backend.models.mmtalker import KIND, MMTalkerConfig
 from torch_backend.models.phone_encoder import PhoneEncoder, PhoneEncoderConfig
+from torch_backend.training.mouth_codes import BUILT_IN_HEAD
 
 ENCODER_NAME = "untrained"
 
@@ -38,6 +41,24 @@ def write_untrained_weights(folder: Path) -> list[str]:
     metadata = {"kind": KIND, "config": {"model": config_to_dict(config)}}
     save_checkpoint(folder / "mmtalker.safetensors", model.state_dict(), metadata)
     return ["--weights", str(folder / "mmtalker.safetensors"), "--encoder", str(folder / "encoder.safetensors")]
+
+
+def write_untrained_facetalk(folder: Path) -> Path:
+    """Write a small expression decoder for the encoder of `write_untrained_weights`; returns its file."""
+    torch.manual_seed(0)
+    config = FaceTalkConfig(
+        condition_size=8 + NUM_PROSODY_CHANNELS,
+        speech_encoder=ENCODER_NAME,
+        condition_kernel=3,
+        width=16,
+        num_heads=2,
+        num_blocks=1,
+        feed_forward=16,
+    )
+    content = {"model": config_to_dict(config), "sequences": {"head": BUILT_IN_HEAD}}
+    path = folder / "facetalk.safetensors"
+    save_checkpoint(path, FaceTalk(config).state_dict(), {"kind": FACETALK_KIND, "config": content})
+    return path
 
 
 def make_speech(seconds: float, sample_rate: int = 16_000) -> np.ndarray:

@@ -128,7 +128,7 @@ def test_the_mouth_is_the_networks_and_the_lids_are_the_performances(
 
 def test_blendshapes_of_a_clip_are_those_of_its_head(predictor: MMTalkerPredictor) -> None:
     plan = predictor.plan(identity=5)
-    shapes = build_clip_blendshapes(predictor, plan)
+    shapes = build_clip_blendshapes(predictor.head, plan)
     skin = plan.head.num_skin_vertices
     np.testing.assert_allclose(shapes[:, :skin], plan.head.blendshapes[:, :skin], atol=2e-6)
     tongue = BLENDSHAPE_INDEX["tongueOut"]

@@ -49,6 +49,10 @@ class SamplingConfig:
     """w of eq. 10. 1: the condition as it is, at half the cost of any other value."""
     takes: int = 1
     """How many performances of the same condition, from one batch."""
+    first_take: int = 0
+    """Number of the first of them."""
+    diversity: float = 1.0
+    """Scale of the noise that takes are drawn from: 1 as trained, less keeps them nearer to each other, 0 gives one."""
     seed: int = 0
     """Take k of a seed is the same however many takes there are, up to rounding."""
     window_frames: int = 96
@@ -58,8 +62,10 @@ class SamplingConfig:
         for name in ("steps", "takes", "window_frames"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.seed < 0:
-            raise ValueError(f"seed must not be negative, got {self.seed}")
+        if self.seed < 0 or self.first_take < 0:
+            raise ValueError(f"seed and first_take must not be negative, got {self.seed} and {self.first_take}")
+        if self.diversity < 0:
+            raise ValueError(f"diversity must not be negative, got {self.diversity}")
 
 
 Denoiser = Callable[[Tensor, int, int], Tensor]
@@ -193,8 +199,9 @@ class _Streams:
 
         def draw(step: int) -> Tensor:
             shape = (first, num_frames, model.config.code_size)
-            takes = [draw_frame_noise(config.seed, take, step, *shape) for take in range(config.takes)]
-            return torch.from_numpy(np.stack(takes)).to(model.device)
+            takes = range(config.first_take, config.first_take + config.takes)
+            noise = np.stack([draw_frame_noise(config.seed, take, step, *shape) for take in takes])
+            return torch.from_numpy(np.float32(config.diversity) * noise).to(model.device)
 
         if not model.config.use_diffusion:
             return model.restore(denoise(torch.zeros_like(draw(0)), 0, 0))

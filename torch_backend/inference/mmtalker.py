@@ -250,15 +250,8 @@ class MMTalkerPredictor:
                 yield first, block.cpu().numpy() * np.float32(OFFSET_UNIT_METRES), weights.cpu().numpy()
 
     def complete(self, decoded: NDArray[np.float32], plan: MMTalkerPlan) -> NDArray[np.float32]:
-        """Displacements of skin points and anchors (n, M + A, 3) into those of all vertices of the clip."""
-        if plan.jacobians is not None:
-            decoded = np.einsum("mij,tmj->tmi", plan.jacobians, decoded)
-        num_points = len(plan.points)
-        first_hair = num_points + len(plan.head.regions["jaw_anchor"])
-        parts = follow_jaw(plan.head, decoded[:, num_points:first_hair])
-        hairs = follow_skin(plan.head.attachment_weights, decoded[:, first_hair:])
-        parts[:, parts.shape[1] - hairs.shape[1] :] = hairs
-        return np.concatenate([decoded[:, :num_points], parts], axis=1).astype(np.float32)
+        """Displacements of the mean head's points (n, M + A, 3) into those of all vertices of the clip."""
+        return complete_motion(carry_to_identity(decoded, plan), plan)
 
     def _autocast(self) -> AbstractContextManager[object]:
         if self.precision == "float32":
@@ -307,6 +300,24 @@ def build_plan(
         head=changed,
         jacobians=jacobians,
     )
+
+
+def carry_to_identity(decoded: NDArray[np.float32], plan: MMTalkerPlan) -> NDArray[np.float32]:
+    """Displacements (n, M + A, 3) of the mean head's points as the plan's identity has them."""
+    if plan.jacobians is None:
+        return decoded
+    carried: NDArray[np.float32] = np.einsum("mij,tmj->tmi", plan.jacobians, decoded)
+    return carried
+
+
+def complete_motion(moved: NDArray[np.float32], plan: MMTalkerPlan) -> NDArray[np.float32]:
+    """Displacements of the identity's skin points and anchors (n, M + A, 3) into those of all vertices of the clip."""
+    num_points = len(plan.points)
+    first_hair = num_points + len(plan.head.regions["jaw_anchor"])
+    parts = follow_jaw(plan.head, moved[:, num_points:first_hair])
+    hairs = follow_skin(plan.head.attachment_weights, moved[:, first_hair:])
+    parts[:, parts.shape[1] - hairs.shape[1] :] = hairs
+    return np.concatenate([moved[:, :num_points], parts], axis=1).astype(np.float32)
 
 
 def values_with_parts(head: Head, points: SurfacePoints, values: NDArray[np.floating]) -> NDArray[np.float32]:

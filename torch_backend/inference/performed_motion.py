@@ -18,7 +18,14 @@ from blender_talkhead.contract.motion_clip import FloatArray
 from blender_talkhead.facial.blendshapes import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX
 from blender_talkhead.facial.blinks import encode_blinks
 from blender_talkhead.facial.remainder import round_curves
-from torch_backend.inference.mmtalker import MMTalkerPlan, MMTalkerPredictor
+from torch_backend.head import Head
+from torch_backend.inference.mmtalker import (
+    MMTalkerPlan,
+    MMTalkerPredictor,
+    anchor_points,
+    carry_to_identity,
+    complete_motion,
+)
 from torch_backend.inference.skin_mesh import interpolate_points
 from torch_backend.models.mmtalker import FRAME_RATE, OFFSET_UNIT_METRES
 from torch_backend.performance.decomposition import MotionDecomposition
@@ -84,7 +91,7 @@ class PerformedMotion:
         curves[:, BLENDSHAPE_INDEX["tongueOut"]] = self._tongue.out_weights
         weights = round_curves(curves)
         clip_performance = ClipPerformance(
-            blendshapes=build_clip_blendshapes(self._predictor, self._plan),
+            blendshapes=build_clip_blendshapes(self._predictor.head, self._plan),
             blinks=encode_blinks(performance.blinks),
             pivots=build_pivots(self._plan),
             max_error_m=fitted.max_error_m,
@@ -111,17 +118,18 @@ def find_decomposition(predictor: MMTalkerPredictor) -> MotionDecomposition | No
         return None
 
 
-def build_clip_blendshapes(predictor: MMTalkerPredictor, plan: MMTalkerPlan) -> FloatArray:
-    """The 52 curves at the clip's vertices (52, V, 3), metres, with teeth, gums and tongue as the clip moves them."""
-    head, points = predictor.head, predictor.decoded_points(plan)
+def build_clip_blendshapes(head: Head, plan: MMTalkerPlan) -> FloatArray:
+    """The 52 curves of the mean head at the clip's vertices (52, V, 3), metres, all parts as the clip moves them."""
+    points = plan.points.joined(anchor_points(head))
     parts = []
     for start in range(0, len(ARKIT_BLENDSHAPES), _SHAPES_AT_ONCE):  # their three corners need three times the memory
         skin = head.blendshapes[start : start + _SHAPES_AT_ONCE, : head.num_skin_vertices].transpose(1, 0, 2)
-        parts.append(predictor.complete(interpolate_points(points, skin).transpose(1, 0, 2).astype(np.float32), plan))
-    shapes = np.concatenate(parts)
+        shapes = interpolate_points(points, skin).transpose(1, 0, 2).astype(np.float32)
+        parts.append(complete_motion(carry_to_identity(shapes, plan), plan))
+    completed = np.concatenate(parts)
     tongue = BLENDSHAPE_INDEX["tongueOut"]  # moves the tongue alone, which no chin tells
-    shapes[tongue, len(plan.points) :] = plan.head.blendshapes[tongue, head.num_skin_vertices :]
-    return shapes
+    completed[tongue, len(plan.points) :] = plan.head.blendshapes[tongue, head.num_skin_vertices :]
+    return completed
 
 
 def build_pivots(plan: MMTalkerPlan) -> dict[str, tuple[float, float, float]]:

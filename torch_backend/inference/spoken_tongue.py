@@ -24,6 +24,7 @@ class SpokenTongue:
         encoder: SpeechEncoder,
         samples: NDArray[np.float32],
         num_frames: int,
+        frame_rate: float = FRAME_RATE,
     ) -> None:
         """Listen to the whole recording once: three numbers a frame are kept, whatever the windows of inference.
 
@@ -33,12 +34,13 @@ class SpokenTongue:
             encoder: the tongue stays with the jaw unless it is the shipped one: others know no phones.
             samples: (S,) float32 at 16 kHz, may be memory-mapped.
             num_frames: of the clip.
+            frame_rate: of the clip.
         """
         self._motion, self._vertices = motion, slice(*vertices)
         self._gestures = np.zeros((num_frames, len(GESTURES)), np.float32)
         if isinstance(encoder, ShippedEncoder):
             posteriors = encoder.phone_posteriors(samples, encoder.fit_normalization(samples))
-            self._gestures = tongue_gestures(posteriors, PHONE_RATE, np.arange(num_frames) / FRAME_RATE)
+            self._gestures = tongue_gestures(posteriors, PHONE_RATE, np.arange(num_frames) / frame_rate)
         self.out_weights = np.zeros(num_frames, np.float32)
         """(T,) weight of tongueOut in every frame moved so far."""
 

@@ -1,0 +1,218 @@
+"""FaceTalk as a predictor: a recording in, takes of expression codes out, and the surfaces that they are shown on.
+
+Codes of the built-in head are curves in other coordinates (head/expression_codes.py): they are read back as curves,
+blinks and gaze of the performance are put in, and the skin is moved: by the neural head model where there is one,
+else by the head's own shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from blender_talkhead.contract.errors import BackendError
+from torch_backend.audio.frame_grid import count_frames
+from torch_backend.audio.speech_encoder import SAMPLE_RATE, SpeechEncoder, load_speech_encoder
+from torch_backend.head import Head, load_head
+from torch_backend.inference.facetalk_sampling import SamplingConfig, sample_windows
+from torch_backend.inference.facetalk_take import CurvesOfTake, SkinMotion, TakeOnSkin
+from torch_backend.inference.mmtalker import SHIPPED_PREFIX, MMTalkerPlan, Precision, anchor_points, build_plan
+from torch_backend.inference.skin_mesh import SkinMesh, build_skin_mesh, interpolate_points
+from torch_backend.models.builders import load_facetalk
+from torch_backend.models.checkpoints import file_sha256
+from torch_backend.models.facetalk import FRAME_RATE, FaceTalk
+from torch_backend.training.mouth_codes import BUILT_IN_HEAD
+
+DEFAULT_WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "facetalk.safetensors"
+WINDOW_FRAMES = 96
+"""Frames whose codes are drawn at once."""
+_KEPT_MESHES = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackedPlan(MMTalkerPlan):
+    """The mesh of a clip of a fixed topology, and what moves its skin."""
+
+    skin: SkinMotion
+
+
+class FaceTalkPredictor:
+    """Set up once, predicts many recordings."""
+
+    def __init__(self, model: FaceTalk, encoder: SpeechEncoder, weights_sha256: str, codes_of: str) -> None:
+        """Use `load` unless the model is at hand already.
+
+        Args:
+            model: in evaluation mode.
+            encoder: the speech encoder that it was trained with.
+            weights_sha256: of its file.
+            codes_of: whose expression codes the weights speak in.
+
+        Raises:
+            BackendError: the model listens to other features, or to none, or its codes are another head's.
+        """
+        self.model = model
+        self.encoder = encoder
+        self.weights_sha256 = weights_sha256
+        self.head_weights_sha256 = ""
+        self.precision: Literal["float32"] = "float32"
+        self.head: Head = load_head()
+        self._meshes: dict[tuple[int | None, int], SkinMesh] = {}
+        _validate(model, encoder, codes_of)
+
+    @classmethod
+    def load(
+        cls,
+        weights: Path | None = None,
+        encoder: SpeechEncoder | None = None,
+        device: str = "cpu",
+        precision: Precision = "auto",
+        head_weights: Path | None = None,
+    ) -> FaceTalkPredictor:
+        """Read the weights.
+
+        Args:
+            weights: checkpoint of the expression decoder; None is the shipped one.
+            encoder: the speech encoder that the weights were trained with; None loads the one they name.
+            device: torch device.
+            precision: of MMTalker's choices; takes are always drawn in float32.
+            head_weights: checkpoint of the neural head model; None is the shipped one where there is one.
+
+        Raises:
+            BackendError: weights or encoder are missing, broken, of another version, or do not belong together.
+        """
+        del precision, head_weights
+        path = Path(weights) if weights is not None else DEFAULT_WEIGHTS
+        model, metadata = load_facetalk(path)
+        if encoder is None:
+            name = model.config.speech_encoder
+            encoder = load_speech_encoder(None if name.startswith(SHIPPED_PREFIX) else name, device)
+        codes_of = str(metadata["config"].get("sequences", {}).get("head", "another head"))
+        return cls(model.to(device), encoder, file_sha256(path), codes_of)
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames per second of codes and surfaces."""
+        return FRAME_RATE
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.model.device
+
+    def count_frames(self, num_samples: int) -> int:
+        """Frames of a recording of `num_samples` at 16 kHz."""
+        return count_frames(num_samples / SAMPLE_RATE, FRAME_RATE)
+
+    def sample(
+        self,
+        samples: NDArray[np.float32],
+        config: SamplingConfig,
+        progress: Callable[[float], None] | None = None,
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Draw takes of a recording, window by window in constant memory.
+
+        Args:
+            samples: (S,) float32 at 16 kHz, may be memory-mapped.
+            config: seed, takes, guidance, sampler.
+            progress: called with the fraction done; may raise to stop.
+
+        Yields:
+            First frame of a window, and codes (K, n, E) float32. The windows follow each other.
+
+        Raises:
+            ValueError: the sampler cannot take so many steps.
+            BackendError: the package of the samplers is missing.
+        """
+        normalization = self.encoder.fit_normalization(samples)
+
+        def condition(first: int, count: int) -> torch.Tensor:
+            return self.encoder.encode(samples, first, count, FRAME_RATE, normalization)
+
+        first = 0
+        for codes in sample_windows(self.model, condition, self.count_frames(len(samples)), config, progress):
+            yield first, codes.cpu().numpy()
+            first += codes.shape[1]
+
+    def plan(self, num_vertices: int | None = None, identity: str | int | None = None, seed: int = 0) -> TrackedPlan:
+        """Choose the mesh of a clip of a fixed topology.
+
+        Args:
+            num_vertices: vertices of the skin (the other parts come on top); None is the head's own mesh.
+            identity: name or seed of an identity; None is the mean head.
+            seed: of the points on the surface.
+
+        Raises:
+            UsageError: `num_vertices` is out of range, or there is no such identity.
+        """
+        plan = build_plan(self.head, self._skin_mesh(num_vertices, seed), num_vertices, identity, seed)
+        fields = {name: getattr(plan, name) for name in plan.__dataclass_fields__}
+        return TrackedPlan(**fields, skin=ShapesOnSkin(self.head, plan))
+
+    def animate(
+        self,
+        codes: NDArray[np.float32],
+        samples: NDArray[np.float32],
+        plan: TrackedPlan,
+        seed: int,
+        performance: bool = True,
+    ) -> TakeOnSkin:
+        """A take on the mesh of a plan: iterate over its `animate`, then ask for its `tracks`.
+
+        Args:
+            codes: (T, E) of one take, may be memory-mapped.
+            samples: (S,) float32 at 16 kHz, may be memory-mapped.
+            plan: of `plan`.
+            seed: of the performance.
+            performance: put in planned blinks, gaze and head motion; without, the codes' own blinks are seen.
+        """
+        curves = CurvesOfTake(codes, samples, plan.head.eye_centers, seed, performance)
+        return TakeOnSkin(self.head, plan, plan.skin, curves, samples, self.encoder)
+
+    def _skin_mesh(self, num_vertices: int | None, seed: int) -> SkinMesh:
+        if (num_vertices, seed) not in self._meshes:
+            while len(self._meshes) >= _KEPT_MESHES:
+                self._meshes.pop(next(iter(self._meshes)))
+            self._meshes[num_vertices, seed] = build_skin_mesh(self.head, num_vertices, seed, None)
+        return self._meshes[num_vertices, seed]
+
+
+class ShapesOnSkin:
+    """Moves skin points by the head's own blendshapes."""
+
+    def __init__(self, head: Head, plan: MMTalkerPlan) -> None:
+        points = plan.points.joined(anchor_points(head))
+        skin = head.blendshapes[:, : head.num_skin_vertices]
+        self._used = np.flatnonzero(np.abs(skin).max(axis=(1, 2)) > 0)
+        moves = interpolate_points(points, skin[self._used].transpose(1, 0, 2))  # (M + A, C, 3)
+        if plan.jacobians is not None:
+            moves = np.einsum("mij,mcj->mci", plan.jacobians, moves)
+        self._moves = np.ascontiguousarray(moves.transpose(1, 0, 2).reshape(len(self._used), -1), np.float32)
+
+    def move(self, curves: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Displacements (n, M + A, 3) in metres for curves (n, 52)."""
+        moved: NDArray[np.float32] = (curves[:, self._used] @ self._moves).reshape(len(curves), -1, 3)
+        return moved
+
+
+def _validate(model: FaceTalk, encoder: SpeechEncoder, codes_of: str) -> None:
+    config = model.config
+    if config.condition != "audio":
+        raise BackendError(f"the FaceTalk weights are driven by {config.condition}, not by sound; choose others")
+    if encoder.feature_size != config.condition_size or encoder.name != config.speech_encoder:
+        raise BackendError(
+            f"the FaceTalk weights were trained on {config.condition_size} features of '{config.speech_encoder}', but "
+            f"the speech encoder is '{encoder.name}' with {encoder.feature_size}. Choose the encoder that belongs to "
+            "the weights, or train weights for this one."
+        )
+    if codes_of != BUILT_IN_HEAD:
+        raise BackendError(
+            f"the FaceTalk weights speak in expression codes of {codes_of}, not of the built-in head; "
+            "train weights on code sequences of the built-in head."
+        )
