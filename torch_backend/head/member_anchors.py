@@ -12,11 +12,13 @@ _PAIR_LANDMARKS = (45, 42, 44, 54, 52, 56, 35, 24, 16)
 _MIDDLE_LANDMARKS = (27, 30, 51, 57, 8)
 """Of the 68, on the plane of symmetry: bridge and tip of the nose, lips, chin. The mouth bag's end joins them."""
 _HIDDEN_REGIONS = ("nostrils", "neck_boundary")
+NUM_PAIRS, NUM_MIDDLE = 16, 7
+"""Of the official layout: mirrored pairs first, then members on the plane of symmetry."""
 _LOWEST_Y = -0.12
 """Anchors stand above this, metres: below is the bust, which does not move."""
 
 
-def member_anchor_vertices(head: Head, num_pairs: int = 16, num_middle: int = 7) -> NDArray[np.int32]:
+def member_anchor_vertices(head: Head, num_pairs: int = NUM_PAIRS, num_middle: int = NUM_MIDDLE) -> NDArray[np.int32]:
     """Choose anchors: landmarks first, then each time the vertex farthest from all chosen ones.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import igl
 import numpy as np
@@ -28,15 +29,29 @@ def close_boundaries(
         vertices (V + loops, 3) and triangles of the closed mesh.
     """
     points, faces = [vertices.astype(np.float64)], [triangles.astype(np.int64)]
-    directed = {(int(a), int(b)) for t in triangles for a, b in ((t[0], t[1]), (t[1], t[2]), (t[2], t[0]))}
+    ends = np.roll(triangles, -1, axis=1)
     for number, loop in enumerate(boundary_loops(triangles)):
         following = np.roll(loop, -1)
-        along = (int(loop[0]), int(following[0])) in directed
+        along = bool(((triangles == loop[0]) & (ends == following[0])).any())
         first, second = (following, loop) if along else (loop, following)
         points.append(vertices[loop].mean(axis=0, keepdims=True).astype(np.float64))
         apex = np.full(len(loop), len(vertices) + number)
         faces.append(np.stack([first, second, apex], axis=1).astype(np.int64))
     return np.concatenate(points), np.concatenate(faces)
+
+
+@dataclass(frozen=True)
+class SkinDistances:
+    """Signed distances of points to a posed head, and the nearest place of its skin."""
+
+    distances: NDArray[np.float64]
+    """(n,) metres, to skin and eyeballs together; negative inside."""
+    faces: NDArray[np.int64]
+    """(n,) skin triangle of the nearest place; one beyond the last where that is on the closed bust."""
+    nearest: NDArray[np.float64]
+    """(n, 3) the nearest place of the skin."""
+    is_eyeball: NDArray[np.bool_]
+    """(n,) whether an eyeball is what is nearest."""
 
 
 def signed_distance(
@@ -67,10 +82,30 @@ def signed_distance(
     skin, triangles = posed[: head.num_skin_vertices].astype(np.float64), head.skin_triangles.astype(np.int64)
     if refinements:
         skin, triangles = igl.loop(skin, triangles, refinements)
+    return measure_skin(head, points, skin, triangles).distances
+
+
+def measure_skin(
+    head: Head, points: NDArray[np.floating], skin: NDArray[np.float64], triangles: NDArray[np.int64]
+) -> SkinDistances:
+    """Return signed distances to a posed skin and the head's eyeballs, with the nearest places.
+
+    Args:
+        head: whose eyeballs.
+        points: (n, 3) backend metres.
+        skin: (V, 3) posed skin.
+        triangles: (F, 3) of it.
+    """
     closed, faces = close_boundaries(skin, triangles)
     query = np.ascontiguousarray(points, dtype=np.float64)
-    distance = igl.signed_distance(query, closed, faces, sign_type=igl.SIGNED_DISTANCE_TYPE_FAST_WINDING_NUMBER)[0]
-    for center in head.eye_centers:
-        ball = np.linalg.norm(query - center, axis=1) - (head.eye_radius + EYEBALL_MARGIN)
-        distance = np.minimum(distance, ball)
-    return distance
+    distance, index, nearest, _ = igl.signed_distance(
+        query, closed, faces, sign_type=igl.SIGNED_DISTANCE_TYPE_FAST_WINDING_NUMBER
+    )
+    balls = np.min([np.linalg.norm(query - center, axis=1) for center in head.eye_centers], axis=0)
+    balls = balls - (head.eye_radius + EYEBALL_MARGIN)
+    return SkinDistances(
+        np.minimum(distance, balls),
+        np.minimum(np.asarray(index, dtype=np.int64).ravel(), len(triangles)),
+        np.asarray(nearest, dtype=np.float64),
+        np.abs(balls) < np.abs(distance),
+    )
