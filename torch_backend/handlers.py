@@ -99,14 +99,7 @@ def train(job: TrainJob, emitter: Emitter) -> Path:
         BackendError: torch, the device or the speech encoder's weights are missing or broken.
         OutputError: the folder cannot be written.
     """
-    has_codes = job.model == "facetalk" and (job.corpus / "codes.npy").is_file()
-    if not has_codes and not (job.corpus / "corpus.json").is_file():
-        raise BadInputError(f"{job.corpus} is not a corpus. Make one with `python -m torch_backend corpus`.")
-    if job.config is not None and not job.config.is_file():
-        raise BadInputError(f"the settings {job.config} do not exist.")
-    if job.encoder is not None and (job.model not in ("mmtalker", "facetalk") or has_codes):
-        what = "code sequences" if has_codes else job.model
-        raise UsageError(f"--encoder belongs to mmtalker and facetalk on a corpus, not to {what}")
+    corpus = _check_training(job)
     device = _prepare_torch(job.device, job.threads, job.seed or 0)
     changes: dict[str, Any] = {"resume": job.resume, "device": "cpu" if device == "cpu" else "auto"}
     changes |= {name: getattr(job, name) for name in ("steps", "seed") if getattr(job, name) is not None}
@@ -120,20 +113,43 @@ def train(job: TrainJob, emitter: Emitter) -> Path:
         if job.model == "mmtalker":
             from torch_backend.training.mmtalker import train_mmtalker
 
-            train_mmtalker(job.corpus, job.output, job.config, job.encoder, report, **changes)
+            train_mmtalker(corpus, job.output, job.config, job.encoder, report, **changes)
         elif job.model == "facetalk":
             from torch_backend.training.facetalk import train_facetalk
 
-            train_facetalk(job.corpus, job.output, job.config, job.encoder, report, **changes)
+            train_facetalk(corpus, job.output, job.config, job.encoder, report, **changes)
+        elif job.model == "nphm":
+            from torch_backend.training.nphm_run import train_head_model
+
+            train_head_model(job.output, job.config, report=report, **changes)
         else:
             from torch_backend.training.phone_encoder_run import train_phone_encoder
 
-            train_phone_encoder(job.corpus, job.output, job.config, report, **changes)
+            train_phone_encoder(corpus, job.output, job.config, report, **changes)
     except ValueError as error:
         raise BadInputError(str(error)) from error
     except OSError as error:
         raise OutputError(f"the run in {job.output} failed: {error.strerror or error}") from error
     return job.output
+
+
+def _check_training(job: TrainJob) -> Path:
+    """The corpus to train on; for a model that needs none, a folder that is not looked at."""
+    if job.config is not None and not job.config.is_file():
+        raise BadInputError(f"the settings {job.config} do not exist.")
+    if job.model == "nphm":
+        if job.corpus is not None or job.encoder is not None:
+            raise UsageError("nphm learns the built-in head: it takes neither --corpus nor --encoder")
+        return job.output
+    if job.corpus is None:
+        raise UsageError(f"{job.model} needs --corpus DIR")
+    has_codes = job.model == "facetalk" and (job.corpus / "codes.npy").is_file()
+    if not has_codes and not (job.corpus / "corpus.json").is_file():
+        raise BadInputError(f"{job.corpus} is not a corpus. Make one with `python -m torch_backend corpus`.")
+    if job.encoder is not None and (job.model not in ("mmtalker", "facetalk") or has_codes):
+        what = "code sequences" if has_codes else job.model
+        raise UsageError(f"--encoder belongs to mmtalker and facetalk on a corpus, not to {what}")
+    return job.corpus
 
 
 def evaluate(job: EvaluateJob) -> str:

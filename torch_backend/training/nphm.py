@@ -7,7 +7,6 @@ head/expression_codes.py and head/identity_codes.py.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -20,19 +19,19 @@ from torch import Tensor
 
 from blender_talkhead.facial.identities import random_identity
 from blender_talkhead.facial.identity_presets import IDENTITY_PRESETS
-from torch_backend.config import config_from_dict, config_to_dict
+from torch_backend.config import config_to_dict
 from torch_backend.head import load_head
 from torch_backend.head.expression_codes import load_expression_space
 from torch_backend.head.head_space import HeadSpace, canonical_weights
+from torch_backend.models.checkpoints import load_checkpoint
 from torch_backend.models.nphm import BACKWARD_KIND, BackwardNPHM
 from torch_backend.models.nphm_config import BackwardNPHMConfig
 from torch_backend.training.expression_draws import draw_expressions, make_speech_frames
 from torch_backend.training.head_pools import DistancePool, load_or_make_pool, make_pool
 from torch_backend.training.head_samples import HeadSampler, HeadSamplesConfig, SampledFace
-from torch_backend.training.loop import LoopConfig, train
+from torch_backend.training.loop import LoopConfig
 from torch_backend.training.nphm_start import spread_first_weights
 
-DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "nphm_head.toml"
 HELD_OUT_SEED = 90_001
 """Of the expressions and the identities that are only evaluated on."""
 _NEAR_MM = 1.5
@@ -142,8 +141,6 @@ class HeadModelRecipe:
         places = self.sampler.draw_correspondences([self.faces[0]], canonical_weights()[None], 4096, 0.0, generator)[0]
         spread_first_weights(model, torch.from_numpy(places[0]), self.expressions.num_motion)
         if self.start is not None:
-            from torch_backend.models.checkpoints import load_checkpoint
-
             model.load_state_dict(load_checkpoint(self.start, self.kind)[0])
         return model
 
@@ -330,52 +327,3 @@ class HeadModelRecipe:
         weights = draw_expressions(32, speech, np.random.default_rng(HELD_OUT_SEED))
         chosen = [0] * 20 + [1 + index for index in range(12)]
         return make_pool(self.sampler, self.faces, chosen, weights, HELD_OUT_SEED, self._report)
-
-
-def load_training_config(path: Path, output: Path, **loop_changes: Any) -> HeadTrainingConfig:
-    """Read the settings of a run.
-
-    Args:
-        path: TOML file with the tables [model], [samples], [data], [loss] and [loop].
-        output: folder of the run.
-        **loop_changes: override fields of the loop.
-
-    Raises:
-        ValueError: not TOML, unknown keys or values of the wrong type.
-        OSError: the file cannot be read.
-    """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path} is not valid TOML: {error}") from error
-    values["loop"] = {**values.get("loop", {}), "output": str(output), **loop_changes}
-    return config_from_dict(HeadTrainingConfig, values, where=path.name)
-
-
-def train_head_model(
-    output: Path,
-    config_path: Path | None = None,
-    start: Path | None = None,
-    pools: Path | None = None,
-    report: Callable[[float, dict[str, float]], None] | None = None,
-    **loop_changes: Any,
-) -> dict[str, float]:
-    """Train the built-in head's model; writes OUTPUT/model.safetensors.
-
-    Args:
-        output: folder of the run.
-        config_path: TOML settings; without one the shipped settings.
-        start: model.safetensors of an earlier run to begin with.
-        pools: folder of the kept distances; by default in the run's.
-        report: called with the fraction done and the figures of the last log line.
-        **loop_changes: override fields of the loop.
-
-    Raises:
-        ValueError: the settings are not usable.
-        OutputError: the folder cannot be written.
-    """
-    config = load_training_config(config_path or DEFAULT_CONFIG, output, **loop_changes)
-    # Tails of the activation's slope are denormal numbers, with which a processor reckons a hundred times slower.
-    torch.set_flush_denormal(True)
-    recipe = HeadModelRecipe(config, pools or output / "samples", start)
-    return train(recipe, config.loop, report)
