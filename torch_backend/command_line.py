@@ -2,8 +2,11 @@
 
 python -m torch_backend animate AUDIO --method mmtalker --output DIR
 python -m torch_backend train mmtalker|facetalk --corpus DIR --output DIR
+python -m torch_backend train nphm --output DIR
 python -m torch_backend evaluate --corpus DIR
 python -m torch_backend corpus --output DIR --seed N
+python -m torch_backend fit identity SCAN --output FILE.safetensors
+python -m torch_backend fit expressions CLIP ... --output DIR
 python -m torch_backend info
 python -m torch_backend serve
 """
@@ -52,11 +55,20 @@ from blender_talkhead.contract.option_types import integer_within
 from blender_talkhead.facial.identities import read_identity_option
 from torch_backend.emitter import Emitter
 from torch_backend.failures import explain_failure
+from torch_backend.fit_options import FIT_JOBS, add_fit_options
 from torch_backend.info import describe_backend, read_version
-from torch_backend.jobs import TRAINED_MODELS, CorpusJob, EvaluateJob, ServeJob, TrainJob
+from torch_backend.jobs import (
+    TRAINED_MODELS,
+    CorpusJob,
+    EvaluateJob,
+    FitExpressionsJob,
+    FitIdentityJob,
+    ServeJob,
+    TrainJob,
+)
 from torch_backend.signals import signals_interrupt
 
-Job = AnimateJob | TrainJob | EvaluateJob | CorpusJob | InfoJob | ServeJob
+Job = AnimateJob | TrainJob | EvaluateJob | CorpusJob | FitIdentityJob | FitExpressionsJob | InfoJob | ServeJob
 
 logger = logging.getLogger(__name__)
 
@@ -90,15 +102,17 @@ def parse_job(arguments: Sequence[str]) -> tuple[Job, argparse.Namespace]:
         SystemExit: after --help.
     """
     values = _build_parser().parse_args(list(arguments))
-    fields = {name: value for name, value in vars(values).items() if name not in {"command", "json", "verbose"}}
-    job_class: Callable[..., Job] = {
+    others = {"command", "fitted", "json", "verbose"}
+    fields = {name: value for name, value in vars(values).items() if name not in others}
+    job_classes: dict[str, Callable[..., Job]] = {
         "animate": AnimateJob,
         "train": TrainJob,
         "evaluate": EvaluateJob,
         "corpus": CorpusJob,
         "info": InfoJob,
         "serve": ServeJob,
-    }[values.command]
+    }
+    job_class = FIT_JOBS[values.fitted] if values.command == "fit" else job_classes[values.command]
     return job_class(**fields), values
 
 
@@ -115,7 +129,7 @@ def _run(arguments: list[str], emitter: Emitter, output: TextIO | None, log: Tex
         from torch_backend.worker import Worker, take_stdin
 
         return Worker(take_stdin(), sys.stdout if output is None else output, log, job).run()
-    from torch_backend import handlers
+    from torch_backend import fit_jobs, handlers
 
     if isinstance(job, EvaluateJob):
         emitter.report(handlers.evaluate(job))
@@ -130,6 +144,10 @@ def _run(arguments: list[str], emitter: Emitter, output: TextIO | None, log: Tex
             further = [str(each) for each in take_folders(job)[1:]]
         elif isinstance(job, TrainJob):
             folder = handlers.train(job, emitter)
+        elif isinstance(job, FitIdentityJob):
+            folder = fit_jobs.fit_identity(job, emitter)
+        elif isinstance(job, FitExpressionsJob):
+            folder = fit_jobs.fit_expressions(job, emitter)
         else:
             folder = handlers.make_corpus(job, emitter)
     emitter.done(str(folder), further)
@@ -175,7 +193,7 @@ def _build_parser() -> argparse.ArgumentParser:
         return commands.add_parser(name, help=text, description=text, allow_abbrev=False)
 
     _add_animate_options(add_command("animate", "Turn a recording into a result folder."))
-    _add_train_options(add_command("train", "Train a model on a corpus."))
+    _add_train_options(add_command("train", "Train a model."))
     evaluate = add_command("evaluate", "Compare MMTalker with the articulated motion on held-out utterances.")
     evaluate.add_argument("--corpus", type=Path, required=True, metavar="DIR")
     evaluate.add_argument("--weights", type=Path, metavar="FILE", help="default: the shipped ones")
@@ -188,13 +206,15 @@ def _build_parser() -> argparse.ArgumentParser:
     corpus.add_argument("--minutes", type=_number_within(0.1, 1e5), metavar="N", help="in all; default: the whole plan")
     corpus.add_argument("--processes", type=integer_within(1, MAX_THREADS), default=1, metavar="N")
     corpus.add_argument("--allow-missing", action="store_true", help="leave out engines that are not installed")
+    fit = add_command("fit", "Fit FaceTalk's head model to scans.")
+    kinds = add_fit_options(fit, _Parser, _target_folder, _number_within)
     add_command("info", "Tell versions, devices and shipped weights.")
     serve = add_command("serve", "Be a worker: do jobs from stdin, one after another (docs/protocol.md).")
     add_seconds: Callable[..., Any] = serve.add_argument
     seconds = _number_within(0.0, 1e6)
     add_seconds("--idle-seconds", type=seconds, default=120.0, metavar="N", help="then let go of models")
     add_seconds("--exit-after-idle-seconds", type=seconds, default=1800.0, metavar="N", help="then end")
-    for command in commands.choices.values():
+    for command in [*(each for each in commands.choices.values() if each is not fit), *kinds]:
         command.add_argument("--json", action="store_true", help="one JSON object a line on stdout (docs/protocol.md)")
         command.add_argument("--verbose", action="store_true", help="log details to stderr")
     return parser
@@ -276,9 +296,8 @@ def _add_train_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--corpus",
         type=Path,
-        required=True,
         metavar="DIR",
-        help="folder made by the command corpus; facetalk: or of code sequences",
+        help="folder made by the command corpus; facetalk: or of code sequences; nphm needs none",
     )
     add("--output", type=_target_folder, required=True, metavar="DIR", help="folder of the run")
     add("--config", type=Path, metavar="TOML", help="settings; default: those of the shipped weights")

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from blender_talkhead.contract.jobs import Device
 
-TRAINED_MODELS = ("mmtalker", "facetalk", "phone_encoder")
+TRAINED_MODELS = ("mmtalker", "facetalk", "nphm", "phone_encoder")
 
 
 @dataclass(frozen=True)
 class TrainJob:
-    """Train a model on a corpus."""
+    """Train a model."""
 
     model: str
     """One of TRAINED_MODELS."""
-    corpus: Path
-    """Folder of the command corpus; for facetalk also a folder of code sequences."""
     output: Path
     """Folder of the run; it stays after a failure, for --resume."""
+    corpus: Path | None = None
+    """Folder of the command corpus; for facetalk also a folder of code sequences; nphm needs none."""
     config: Path | None = None
     """TOML settings; None is the shipped settings."""
     encoder: str | None = None
@@ -54,6 +55,54 @@ class CorpusJob:
     processes: int = 1
     allow_missing: bool = False
     """Leave out voices whose engine is not installed."""
+
+
+FitCondition = Literal["speech", "landmarks"]
+FIT_CONDITIONS: tuple[FitCondition, ...] = ("speech", "landmarks")
+
+
+@dataclass(frozen=True)
+class FitIdentityJob:
+    """Make the head of a scan an identity of FaceTalk's head model."""
+
+    scan: Path
+    output: Path
+    """File of the identity."""
+    landmarks: Path | None = None
+    """(68 or 478, 3) array; None aligns without."""
+    aligned: bool = False
+    """The scan lies in the head's frame already: metres of the built-in head, or another model's unit."""
+    head_weights: Path | None = None
+    """None is the shipped head model."""
+    config: Path | None = None
+    seed: int = 0
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class FitExpressionsJob:
+    """Turn clips of scans with sound into code sequences."""
+
+    clips: list[Path]
+    """Folders as torch_backend.fitting.clip describes them."""
+    output: Path
+    """Folder of code sequences; what is finished in it is not fitted again."""
+    identity: Path | None = None
+    """None finds the built-in head's nearest for each clip."""
+    recorded_rate: float = 24.0
+    """Scans per second."""
+    condition: FitCondition = "speech"
+    encoder: str | None = None
+    gain_db: float = 0.0
+    auto_gain: bool = False
+    """Instead of gain_db, what brings loud speech to its usual level."""
+    reduce_noise: bool = False
+    held_out_every: int = 0
+    aligned: bool = False
+    head_weights: Path | None = None
+    config: Path | None = None
+    seed: int = 0
+    threads: int | None = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ wins. The points seek the head, so a scan may show the face alone; what lies far
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import permutations, product
 
 import numpy as np
@@ -28,6 +29,7 @@ _FIRST_ROUNDS, _LAST_ROUNDS = 25, 60
 _FIRST_POINTS, _LAST_POINTS = 500, 4000
 _CANDIDATES = 4
 _WORST_M = 0.008
+_FOLLOWED_ROUNDS, _FOLLOWED_POINTS, _FEWEST_FOLLOWED = 12, 1500, 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,9 +61,7 @@ def align_coarsely(points: NDArray[np.floating], head: Head, seed: int = 0) -> C
     if len(points) < 100:
         raise ValueError(f"expected at least 100 points of a scan, got {len(points)}")
     generator = np.random.default_rng(seed)
-    target = head.vertices[visible_vertices(head)].astype(np.float64)
-    normals = head.vertex_normals()[visible_vertices(head)].astype(np.float64)
-    tree = cKDTree(target)
+    target, normals, tree = _target(head)
     few, many = (_draw(points, number, generator) for number in (_FIRST_POINTS, _LAST_POINTS))
     face = target[(target[:, 2] > 0.03) & (target[:, 1] < 0.05)]
     starts = [
@@ -74,6 +74,31 @@ def align_coarsely(points: NDArray[np.floating], head: Head, seed: int = 0) -> C
     best = sorted(results, key=lambda each: each.distance_m)[:_CANDIDATES]
     refined = [_closest_points(many, (target, normals, tree), each.similarity, _LAST_ROUNDS, True) for each in best]
     return min(refined, key=lambda each: each.distance_m)
+
+
+def follow_alignment(
+    points: NDArray[np.floating], head: Head, before: Similarity, seed: int = 0, rounds: int = _FOLLOWED_ROUNDS
+) -> Similarity:
+    """The alignment of the next frame, from that of the one before; the scale stays.
+
+    Args:
+        points: (n, 3) of the scan; without points the head stays where it was.
+        head: the mean head.
+        before: from the scan to the head.
+        seed: draws points.
+        rounds: of closest points.
+    """
+    if len(points) < _FEWEST_FOLLOWED:
+        return before
+    drawn = _draw(points, _FOLLOWED_POINTS, np.random.default_rng(seed))
+    return _closest_points(drawn, _target(head), before, rounds, False).similarity
+
+
+@lru_cache(maxsize=1)
+def _target(head: Head) -> tuple[NDArray[np.float64], NDArray[np.float64], cKDTree]:
+    visible = visible_vertices(head)
+    places = head.vertices[visible].astype(np.float64)
+    return places, head.vertex_normals()[visible].astype(np.float64), cKDTree(places)
 
 
 def _likely_units(points: NDArray[np.floating]) -> list[float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,9 +18,10 @@ from torch_backend.fitting.code_prior import CodePrior, CodeSubspace, HeadPriors
 from torch_backend.head.expression_codes import load_expression_space
 from torch_backend.head.head_space import HeadSpace
 from torch_backend.head.identity_codes import load_identity_codes
-from torch_backend.models.checkpoints import file_sha256, load_checkpoint
-from torch_backend.models.nphm import BACKWARD_KIND, BackwardNPHM
-from torch_backend.models.nphm_config import BackwardNPHMConfig
+from torch_backend.inference.head_model import SHIPPED_WEIGHTS
+from torch_backend.models.checkpoints import file_sha256
+from torch_backend.models.nphm import BackwardNPHM
+from torch_backend.models.nphm_import import load_head_model
 
 SPACE_KEY = "head_space"
 """Entry of a checkpoint's description: the unit of a model of the built-in head; official models have none."""
@@ -42,34 +43,35 @@ class FittedHead:
     """Of the model's file."""
 
 
-def load_fitted_head(path: Path) -> FittedHead:
+def load_fitted_head(path: Path | None = None) -> FittedHead:
     """Read a head model of kind "nphm_backward", ours or an imported official one.
+
+    Args:
+        path: the file; None is the shipped model.
 
     Raises:
         BackendError: the file is missing, broken, of another kind, or its codes are missing.
     """
-    tensors, metadata = load_checkpoint(path, BACKWARD_KIND)
+    file = SHIPPED_WEIGHTS if path is None else Path(path)
+    imported = load_head_model(file)
+    model = cast(BackwardNPHM, imported.model)
     try:
-        config = metadata["config"]
-        model = BackwardNPHM(config_from_dict(BackwardNPHMConfig, config.get("model", config), Path(path).name))
-        state = {name.removeprefix("model."): each for name, each in tensors.items() if name.startswith("model.")}
-        model.load_state_dict(state or tensors)
-        space = _read_space(metadata)
-        priors = _built_in_priors() if space is not None else _priors_of_codes(tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        space = _read_space(imported.metadata)
+        if space is not None:
+            priors = _built_in_priors()
+        else:
+            codes = imported.identity_codes, imported.expression_codes
+            priors = HeadPriors(subspace_of_codes(codes[0]), prior_of_codes(codes[1]))
+    except (TypeError, ValueError) as error:
         raise BackendError(
-            f"the head model {path} cannot be fitted with: {error}. Make or import it again with its training codes."
+            f"the head model {file} cannot be fitted with: {error}. Make or import it again with its training codes."
         ) from error
-    return FittedHead(model.eval().requires_grad_(False), priors, space, file_sha256(path))
+    return FittedHead(model.eval().requires_grad_(False), priors, space, file_sha256(file))
 
 
 def _read_space(metadata: Mapping[str, Any]) -> HeadSpace | None:
     values = metadata.get(SPACE_KEY)
     return None if values is None else config_from_dict(HeadSpace, values, SPACE_KEY)
-
-
-def _priors_of_codes(tensors: Mapping[str, torch.Tensor]) -> HeadPriors:
-    return HeadPriors(subspace_of_codes(tensors["identity_codes"]), prior_of_codes(tensors["expression_codes"]))
 
 
 def _built_in_priors() -> HeadPriors:

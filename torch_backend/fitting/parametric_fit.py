@@ -92,12 +92,16 @@ class ParametricFitter:
         )
 
     def fit(
-        self, fixed_weights: NDArray[np.floating] | None = None, report: Callable[[float], None] | None = None
+        self,
+        fixed_weights: NDArray[np.floating] | None = None,
+        fixed_shape: dict[str, float] | None = None,
+        report: Callable[[float], None] | None = None,
     ) -> ParametricFit:
         """Minimise equation 31.
 
         Args:
             fixed_weights: (T, 52) expression where it is known, such as zeros of a scan at rest.
+            fixed_shape: identity parameters where they are known; the scale of the first guess is then kept too.
             report: called with the fraction done; may raise to stop.
 
         Returns:
@@ -108,12 +112,14 @@ class ParametricFitter:
         if fixed_weights is not None:
             weights = torch.from_numpy(np.asarray(fixed_weights, np.float32)).reshape(weights.shape).clone()
         unknowns = {
-            "shape": torch.zeros(len(self._shapes)),
+            "shape": torch.tensor([(fixed_shape or {}).get(name, 0.0) for name in self._template.names]),
             "weights": weights,
             "poses": torch.zeros(count, 6),
             "scale": torch.zeros(1),
         }
-        trained = [name for name in unknowns if name != "weights" or fixed_weights is None]
+        fixed = {"weights"} if fixed_weights is not None else set()
+        fixed |= {"shape", "scale"} if fixed_shape is not None else set()
+        trained = [name for name in unknowns if name not in fixed]
         groups = [
             {"params": [unknowns[name].requires_grad_(True)], "lr": self._rate(name), "rate": self._rate(name)}
             for name in trained
@@ -262,9 +268,7 @@ def start_from_landmarks(
     guesses, last = [], usable[0]
     for each in found:
         last = each or last
-        # The middle of the face stays where it is when the scale becomes the common one.
-        shift = last.translation + (last.scale - scale) * (last.rotation @ center)
-        guesses.append(Similarity(scale, last.rotation, shift))
+        guesses.append(last.with_scale(scale, center))
     return guesses
 
 

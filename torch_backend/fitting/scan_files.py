@@ -69,8 +69,8 @@ def load_scan(path: Path) -> Scan:
     return Scan(points, triangles)
 
 
-def list_scans(folder: Path) -> list[Path]:
-    """Scans of a folder by name, those of one kind only; hidden files are left out.
+def list_scans(folder: Path, ignored: str = "") -> list[Path]:
+    """Scans of a folder by name, those of one kind only; hidden files and the one named `ignored` are left out.
 
     Raises:
         BadInputError: no folder, no scan in it, or scans of several kinds.
@@ -78,6 +78,7 @@ def list_scans(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise BadInputError(f"{folder} is no folder of scans.")
     files = sorted(each for each in folder.iterdir() if each.suffix.lower() in SUFFIXES and each.name[0] != ".")
+    files = [each for each in files if each.name != ignored]
     if not files:
         raise BadInputError(f"{folder} holds no scans ({', '.join(SUFFIXES)}).")
     kinds = {each.suffix.lower() for each in files}

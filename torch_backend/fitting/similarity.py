@@ -41,6 +41,11 @@ class Similarity:
             self.scale * (self.rotation @ first.translation) + self.translation,
         )
 
+    def with_scale(self, scale: float, center: Points) -> Similarity:
+        """Another scale, with a point (3,) of the source kept where it goes."""
+        shift = self.translation + (self.scale - scale) * (self.rotation @ center)
+        return Similarity(scale, self.rotation, shift)
+
     def as_dict(self) -> dict[str, object]:
         """JSON-able."""
         return {"scale": self.scale, "rotation": self.rotation.tolist(), "translation": self.translation.tolist()}

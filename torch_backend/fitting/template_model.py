@@ -98,15 +98,23 @@ def visible_vertices(head: Head) -> NDArray[np.int64]:
     return np.flatnonzero(~hidden & (head.vertices[: head.num_skin_vertices, 1] > LOWEST_Y_M))
 
 
-def landmarks_of_head(head: Head, num_landmarks: int) -> NDArray[np.float64]:
-    """(L, 3) landmarks of the head at rest, in metres.
+def landmarks_of_head(
+    head: Head, num_landmarks: int, vertices: NDArray[np.floating] | None = None
+) -> NDArray[np.float64]:
+    """(L, 3) landmarks of the head in metres.
+
+    Args:
+        head: the mean head.
+        num_landmarks: 68 or 478.
+        vertices: (V, 3) of an identity or a pose; None is the mean head at rest.
 
     Raises:
-        ValueError: another number than 68 or 478.
+        ValueError: another number of landmarks.
         BackendError: the frozen landmarks are missing.
     """
-    vertices, shares = _landmark_shares(head, num_landmarks)
-    places: NDArray[np.float64] = np.einsum("lc,lci->li", shares, head.vertices[vertices].astype(np.float64))
+    corners, shares = _landmark_shares(head, num_landmarks)
+    positions = head.vertices if vertices is None else vertices
+    places: NDArray[np.float64] = np.einsum("lc,lci->li", shares, positions[corners].astype(np.float64))
     return places
 
 
