@@ -92,9 +92,15 @@ class StubPredictor:
         return StubSurface(grid)
 
     def extract(
-        self, codes: NDArray[np.float32], samples: Any, plan: StubSurface, seed: int, first_frame: int = 0
+        self,
+        codes: NDArray[np.float32],
+        samples: Any,
+        plan: StubSurface,
+        seed: int,
+        first_frame: int = 0,
+        performance: bool = True,
     ) -> Iterator[FrameMesh]:
-        del samples, seed
+        del samples, seed, performance
         for index in range(first_frame, len(codes)):
             time.sleep(self.seconds_a_frame)
             type(self).num_extracted += 1

@@ -263,7 +263,8 @@ def _write_sequence(
     first, last = part
     report = work.emitter.phase("making surfaces", first + (last - first) * begun / num_frames, last)
     if begun < num_frames:
-        for mesh in work.predictor.extract(codes, work.audio.samples, plan, take.seed, first_frame=begun):
+        performed = work.job.performance
+        for mesh in work.predictor.extract(codes, work.audio.samples, plan, take.seed, begun, performed):
             writer.append(mesh.vertices, mesh.faces, mesh.colors)
             report((writer.num_written - begun) / (num_frames - begun))
     return writer.commit

@@ -8,7 +8,7 @@ else by the head's own shapes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,14 +17,27 @@ import torch
 from numpy.typing import NDArray
 
 from blender_talkhead.contract.errors import BackendError
+from blender_talkhead.contract.mesh_sequence import FrameMesh
 from torch_backend.audio.frame_grid import count_frames
 from torch_backend.audio.speech_encoder import SAMPLE_RATE, SpeechEncoder, load_speech_encoder
 from torch_backend.head import Head, load_head
+from torch_backend.head.identity_codes import load_identity_codes
 from torch_backend.inference.facetalk_sampling import SamplingConfig, sample_windows
+from torch_backend.inference.facetalk_surface import SurfaceColors, SurfacePlan, extract_frames
 from torch_backend.inference.facetalk_take import CurvesOfTake, SkinMotion, TakeOnSkin
-from torch_backend.inference.mmtalker import SHIPPED_PREFIX, MMTalkerPlan, Precision, anchor_points, build_plan
+from torch_backend.inference.head_model import SHIPPED_WEIGHTS, BuiltInHeadModel, load_built_in_head_model
+from torch_backend.inference.mmtalker import DEFAULT_WEIGHTS as MMTALKER_WEIGHTS
+from torch_backend.inference.mmtalker import (
+    SHIPPED_PREFIX,
+    MMTalkerPlan,
+    Precision,
+    anchor_points,
+    build_plan,
+    validate_head,
+)
+from torch_backend.inference.neural_skin import NeuralSkin
 from torch_backend.inference.skin_mesh import SkinMesh, build_skin_mesh, interpolate_points
-from torch_backend.models.builders import load_facetalk
+from torch_backend.models.builders import load_facetalk, load_mmtalker
 from torch_backend.models.checkpoints import file_sha256
 from torch_backend.models.facetalk import FRAME_RATE, FaceTalk
 from torch_backend.training.mouth_codes import BUILT_IN_HEAD
@@ -45,7 +58,14 @@ class TrackedPlan(MMTalkerPlan):
 class FaceTalkPredictor:
     """Set up once, predicts many recordings."""
 
-    def __init__(self, model: FaceTalk, encoder: SpeechEncoder, weights_sha256: str, codes_of: str) -> None:
+    def __init__(
+        self,
+        model: FaceTalk,
+        encoder: SpeechEncoder,
+        weights_sha256: str,
+        codes_of: str,
+        head_model: BuiltInHeadModel | None = None,
+    ) -> None:
         """Use `load` unless the model is at hand already.
 
         Args:
@@ -53,6 +73,7 @@ class FaceTalkPredictor:
             encoder: the speech encoder that it was trained with.
             weights_sha256: of its file.
             codes_of: whose expression codes the weights speak in.
+            head_model: the neural head; None moves the built-in head by its own shapes and makes no sequences.
 
         Raises:
             BackendError: the model listens to other features, or to none, or its codes are another head's.
@@ -60,7 +81,8 @@ class FaceTalkPredictor:
         self.model = model
         self.encoder = encoder
         self.weights_sha256 = weights_sha256
-        self.head_weights_sha256 = ""
+        self.head_model = head_model
+        self.head_weights_sha256 = "" if head_model is None else head_model.sha256
         self.precision: Literal["float32"] = "float32"
         self.head: Head = load_head()
         self._meshes: dict[tuple[int | None, int], SkinMesh] = {}
@@ -87,14 +109,18 @@ class FaceTalkPredictor:
         Raises:
             BackendError: weights or encoder are missing, broken, of another version, or do not belong together.
         """
-        del precision, head_weights
+        del precision
         path = Path(weights) if weights is not None else DEFAULT_WEIGHTS
         model, metadata = load_facetalk(path)
         if encoder is None:
             name = model.config.speech_encoder
             encoder = load_speech_encoder(None if name.startswith(SHIPPED_PREFIX) else name, device)
         codes_of = str(metadata["config"].get("sequences", {}).get("head", "another head"))
-        return cls(model.to(device), encoder, file_sha256(path), codes_of)
+        head_model = None
+        if head_weights is not None or SHIPPED_WEIGHTS.is_file():
+            head_model = load_built_in_head_model(head_weights)
+            head_model.model.to(device)
+        return cls(model.to(device), encoder, file_sha256(path), codes_of, head_model)
 
     @property
     def frame_rate(self) -> float:
@@ -153,7 +179,58 @@ class FaceTalkPredictor:
         """
         plan = build_plan(self.head, self._skin_mesh(num_vertices, seed), num_vertices, identity, seed)
         fields = {name: getattr(plan, name) for name in plan.__dataclass_fields__}
-        return TrackedPlan(**fields, skin=ShapesOnSkin(self.head, plan))
+        shapes = ShapesOnSkin(self.head, plan)
+        if self.head_model is None:
+            return TrackedPlan(**fields, skin=shapes)
+        return TrackedPlan(**fields, skin=NeuralOnSkin(self.head_model, self.head, plan, shapes))
+
+    def surface_plan(self, identity: str | int | None = None, grid: int = 128) -> SurfacePlan:
+        """Choose whose surface a mesh sequence shows, and how finely.
+
+        Args:
+            identity: name or seed of an identity; None is the mean head.
+            grid: cells along the longest side of the box.
+
+        Raises:
+            UsageError: there is no such identity.
+            BackendError: there is no neural head model.
+        """
+        if self.head_model is None:
+            raise BackendError(
+                "a mesh sequence needs weights of the neural head model, and none ship with this version: name some "
+                "(--head-weights), or choose the tracked surface."
+            )
+        plan = build_plan(self.head, self._skin_mesh(None, 0), None, identity)
+        canonical = replace(plan.head, vertices=plan.head.pose(self.head_model.canonical_weights))
+        code = load_identity_codes().encode(plan.identity)
+        return SurfacePlan(code, grid, plan.head.eye_centers, SurfaceColors(canonical))
+
+    def extract(
+        self,
+        codes: NDArray[np.float32],
+        samples: NDArray[np.float32],
+        plan: SurfacePlan,
+        seed: int,
+        first_frame: int = 0,
+        performance: bool = True,
+    ) -> Iterator[FrameMesh]:
+        """The meshes of a take, from a frame on; each the same wherever the sequence began.
+
+        Args:
+            codes: (T, E) of one take, may be memory-mapped.
+            samples: (S,) float32 at 16 kHz, may be memory-mapped.
+            plan: of `surface_plan`.
+            seed: of the performance.
+            first_frame: the first frame that is wanted.
+            performance: put in planned blinks and gaze; the head does not turn.
+
+        Raises:
+            BackendError: there is no neural head model.
+        """
+        if self.head_model is None:
+            raise BackendError("a mesh sequence needs weights of the neural head model; choose the tracked surface.")
+        curves = CurvesOfTake(codes, samples, plan.eye_centers, seed, performance)
+        return extract_frames(self.head_model, self.head, plan, curves, first_frame)
 
     def animate(
         self,
@@ -179,8 +256,19 @@ class FaceTalkPredictor:
         if (num_vertices, seed) not in self._meshes:
             while len(self._meshes) >= _KEPT_MESHES:
                 self._meshes.pop(next(iter(self._meshes)))
-            self._meshes[num_vertices, seed] = build_skin_mesh(self.head, num_vertices, seed, None)
+            self._meshes[num_vertices, seed] = build_skin_mesh(
+                self.head, num_vertices, seed, _learned_probabilities(self.head)
+            )
         return self._meshes[num_vertices, seed]
+
+
+def _learned_probabilities(head: Head) -> NDArray[np.floating] | None:
+    """Where MMTalker puts its points, so that one character is the same mesh with both; None without its weights."""
+    if not MMTALKER_WEIGHTS.is_file():
+        return None
+    model, _ = load_mmtalker(MMTALKER_WEIGHTS)
+    validate_head(model, head)
+    return model.face_probabilities()
 
 
 class ShapesOnSkin:
@@ -198,6 +286,24 @@ class ShapesOnSkin:
     def move(self, curves: NDArray[np.float32]) -> NDArray[np.float32]:
         """Displacements (n, M + A, 3) in metres for curves (n, 52)."""
         moved: NDArray[np.float32] = (curves[:, self._used] @ self._moves).reshape(len(curves), -1, 3)
+        return moved
+
+
+class NeuralOnSkin:
+    """Moves skin points by the neural head model."""
+
+    def __init__(self, head_model: BuiltInHeadModel, head: Head, plan: MMTalkerPlan, shapes: ShapesOnSkin) -> None:
+        points = plan.points.joined(anchor_points(head))
+        canonical = plan.head.pose(head_model.canonical_weights)[: head.num_skin_vertices]
+        code = load_identity_codes().encode(plan.identity)
+        self._skin = NeuralSkin(head_model, code, interpolate_points(points, canonical))
+        self._shapes = shapes
+
+    def move(self, curves: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Displacements (n, M + A, 3) in metres for curves (n, 52) of frames that follow each other."""
+        moved, is_found = self._skin.move(curves)
+        if not is_found.all():
+            moved = np.where(is_found[..., None], moved, self._shapes.move(curves))
         return moved
 
 

@@ -22,6 +22,7 @@ from torch_backend.inference.skin_mesh import interpolate_points
 from torch_backend.inference.spoken_tongue import SpokenTongue
 from torch_backend.models.facetalk import FRAME_RATE
 from torch_backend.performance.perform import UPPER_FACE, Performance, perform_recording
+from torch_backend.performance.rotations import rotate_vectors
 
 BLOCK_FRAMES = 24
 """Frames whose vertices are computed at once."""
@@ -76,6 +77,14 @@ class CurvesOfTake:
         if self.performance is not None:
             curves[:, _PLANNED_COLUMNS] = self.performance.upper_face[first:stop, _PLANNED_PLACES]
         return curves
+
+    def eye_turns(self, frame: int) -> NDArray[np.float64] | None:
+        """Rotations (2, 3, 3) of the left and the right eye relative to the head; None without a performance."""
+        if self.performance is None:
+            return None
+        turns = self.performance.eye_rotations[frame].astype(np.float64)
+        columns = [rotate_vectors(turns, np.broadcast_to(axis, (2, 3))) for axis in np.eye(3)]
+        return np.stack(columns, axis=-1)
 
 
 class TakeOnSkin:
