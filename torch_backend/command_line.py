@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -25,33 +24,25 @@ from typing import Any, NoReturn, TextIO
 
 from blender_talkhead.contract.errors import BadInputError, ExitCode, UsageError
 from blender_talkhead.contract.jobs import (
-    DEFAULT_DIVERSITY,
-    DEFAULT_GRID,
-    DEFAULT_GUIDANCE,
-    DEFAULT_SAMPLER_STEPS,
     DEVICES,
-    MAX_DIVERSITY,
-    MAX_GRID,
-    MAX_GUIDANCE,
-    MAX_SAMPLER_STEPS,
     MAX_SEED,
-    MAX_TAKE,
-    MAX_TAKES,
     MAX_THREADS,
     MAX_VERTICES,
     METHODS,
-    MIN_GRID,
     MIN_VERTICES,
     PRECISIONS,
-    SAMPLERS,
     SCAN_SUFFIX,
-    SURFACES,
     AnimateJob,
     InfoJob,
     take_folders,
     validate_job,
 )
-from blender_talkhead.contract.option_types import integer_within
+from blender_talkhead.contract.option_types import (
+    add_facetalk_options,
+    integer_within,
+    number_within,
+    take_facetalk_settings,
+)
 from blender_talkhead.facial.identities import read_identity_option
 from torch_backend.emitter import Emitter
 from torch_backend.failures import explain_failure
@@ -104,6 +95,8 @@ def parse_job(arguments: Sequence[str]) -> tuple[Job, argparse.Namespace]:
     values = _build_parser().parse_args(list(arguments))
     others = {"command", "fitted", "json", "verbose"}
     fields = {name: value for name, value in vars(values).items() if name not in others}
+    if values.command == "animate":
+        fields |= take_facetalk_settings(fields).as_fields()
     job_classes: dict[str, Callable[..., Job]] = {
         "animate": AnimateJob,
         "train": TrainJob,
@@ -203,15 +196,15 @@ def _build_parser() -> argparse.ArgumentParser:
     corpus = add_command("corpus", "Synthesise training speech.")
     corpus.add_argument("--output", type=_target_folder, required=True, metavar="DIR")
     corpus.add_argument("--seed", type=integer_within(0, MAX_SEED), default=0, metavar="N")
-    corpus.add_argument("--minutes", type=_number_within(0.1, 1e5), metavar="N", help="in all; default: the whole plan")
+    corpus.add_argument("--minutes", type=number_within(0.1, 1e5), metavar="N", help="in all; default: the whole plan")
     corpus.add_argument("--processes", type=integer_within(1, MAX_THREADS), default=1, metavar="N")
     corpus.add_argument("--allow-missing", action="store_true", help="leave out engines that are not installed")
     fit = add_command("fit", "Fit FaceTalk's head model to scans.")
-    kinds = add_fit_options(fit, _Parser, _target_folder, _number_within)
+    kinds = add_fit_options(fit, _Parser, _target_folder, number_within)
     add_command("info", "Tell versions, devices and shipped weights.")
     serve = add_command("serve", "Be a worker: do jobs from stdin, one after another (docs/protocol.md).")
     add_seconds: Callable[..., Any] = serve.add_argument
-    seconds = _number_within(0.0, 1e6)
+    seconds = number_within(0.0, 1e6)
     add_seconds("--idle-seconds", type=seconds, default=120.0, metavar="N", help="then let go of models")
     add_seconds("--exit-after-idle-seconds", type=seconds, default=1800.0, metavar="N", help="then end")
     for command in [*(each for each in commands.choices.values() if each is not fit), *kinds]:
@@ -236,7 +229,7 @@ def _add_animate_options(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=integer_within(0, MAX_SEED), default=0, metavar="N")
     add(
         "--fps",
-        type=_number_within(1, 240),
+        type=number_within(1, 240),
         dest="scene_frame_rate",
         metavar="RATE",
         help="frame rate of the scene, noted in the result; the clip keeps the method's",
@@ -256,25 +249,8 @@ def _add_animate_options(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="natural blinks, brows, gaze, head motion and breathing; without, the network's motion alone",
     )
-    _add_facetalk_options(parser)
+    add_facetalk_options(parser.add_argument_group("FaceTalk").add_argument, _target_folder)
     _add_machine_options(parser)
-
-
-def _add_facetalk_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("FaceTalk")
-    add: Callable[..., Any] = group.add_argument
-    add("--surface", choices=SURFACES, default="tracked", help="one mesh for all frames, or a mesh for each of them")
-    grid = integer_within(MIN_GRID, MAX_GRID)
-    add("--grid", type=grid, default=DEFAULT_GRID, metavar="N", help="sequence: cells along the head's longest side")
-    add("--take", type=integer_within(1, MAX_TAKE), default=1, metavar="N", help="number of the first take")
-    add("--takes", type=integer_within(1, MAX_TAKES), default=1, metavar="N", help="how many; DIR, DIR-2, DIR-3 ...")
-    add("--guidance", type=_number_within(0.0, MAX_GUIDANCE), default=DEFAULT_GUIDANCE, metavar="W")
-    add("--diversity", type=_number_within(0.0, MAX_DIVERSITY), default=DEFAULT_DIVERSITY, metavar="D")
-    add("--sampler", choices=SAMPLERS, default="dpm_solver++")
-    steps = integer_within(1, MAX_SAMPLER_STEPS)
-    add("--sampler-steps", type=steps, default=DEFAULT_SAMPLER_STEPS, metavar="N", help="evaluations of the network")
-    add("--head-weights", type=Path, metavar="FILE", help="head model; default: the shipped one")
-    add("--cache", type=_target_folder, metavar="DIR", help="keep results, and go on with a sequence that was stopped")
 
 
 def _identity(text: str) -> str:
@@ -317,16 +293,3 @@ def _target_folder(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("expected a folder name, got an empty one")
     return Path(os.path.abspath(text))  # noqa: PTH100 - drops ".." without following links
-
-
-def _number_within(lowest: float, highest: float) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"expected a number, got {text!r}") from None
-        if not (math.isfinite(value) and lowest <= value <= highest):
-            raise argparse.ArgumentTypeError(f"expected {lowest:g} to {highest:g}, got {text}")
-        return value
-
-    return parse

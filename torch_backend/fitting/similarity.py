@@ -11,6 +11,8 @@ Points = NDArray[np.floating]
 OUTLIER_M = 0.020
 """Landmarks farther than this from their places after the rigid fit are left out (FaceTalk, supplement D: 0.020)."""
 _FEWEST = 4
+_LEAST_SHARE = 0.4
+"""Of the landmarks that are there: fewer agree by chance, when the scale shrinks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,10 +104,11 @@ def align_landmarks(source: Points, target: Points, outlier: float = OUTLIER_M) 
         The similarity from source to target, and (L,) which landmarks it was fitted to.
 
     Raises:
-        ValueError: fewer than 4 landmarks are left.
+        ValueError: too few landmarks are left.
     """
     kept = np.isfinite(source).all(axis=1) & np.isfinite(target).all(axis=1)
-    _require_enough(kept, outlier)
+    least = max(_FEWEST, int(_LEAST_SHARE * kept.sum()))
+    _require_enough(kept, least, outlier)
     while True:
         fitted = fit_similarity(source[kept], target[kept])
         distances = np.full(len(source), -1.0)
@@ -114,12 +117,12 @@ def align_landmarks(source: Points, target: Points, outlier: float = OUTLIER_M) 
         if distances[worst] <= outlier:
             return fitted, kept
         kept[worst] = False
-        _require_enough(kept, outlier)
+        _require_enough(kept, least, outlier)
 
 
-def _require_enough(kept: NDArray[np.bool_], outlier: float) -> None:
-    if kept.sum() < _FEWEST:
+def _require_enough(kept: NDArray[np.bool_], least: int, outlier: float) -> None:
+    if kept.sum() < least:
         raise ValueError(
-            f"only {kept.sum()} of {len(kept)} landmarks fit the head within {outlier:g}; at least {_FEWEST} are "
+            f"only {kept.sum()} of {len(kept)} landmarks fit the head within {outlier:g}; at least {least} are "
             "needed: check the landmarks' order and unit"
         )
