@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .contract.errors import BadInputError, ExitCode
-from .contract.option_types import integer_within
+from .contract.jobs import MAX_SAMPLER_STEPS, SCAN_SUFFIX, FaceTalkSettings
+from .contract.jobs import METHODS as SHIPPED_METHODS
+from .contract.option_types import add_facetalk_options, integer_within, take_facetalk_settings
 from .facial.identities import read_identity_option
 from .job_list import read_job_list
 
 METHODS = ("mmtalker", "facetalk", "hicode", "fg3dgs")
-SHIPPED_METHOD = "mmtalker"
+DEFAULT_METHOD = "mmtalker"
 BAKE_MODES = ("basis", "per-frame", "cache")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 MIN_VERTICES, MAX_VERTICES = 500, 50_000
@@ -27,7 +29,6 @@ MAX_SEED = 2**32 - 1
 
 SWITCHES = ("extend-range",)
 """Options of `animate` without a value."""
-_FACETALK_OPTIONS = ("surface", "grid", "takes", "guidance")
 _AVATAR_OPTIONS = ("avatar",)
 
 
@@ -52,6 +53,8 @@ class AnimateOptions:
     output: Path | None
     preview: Path | None
     json: bool
+    facetalk: FaceTalkSettings = field(default_factory=FaceTalkSettings)
+    """What FaceTalk alone is asked for."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,8 @@ def _batch_options(
 
 def _animate_options(parser: argparse.ArgumentParser, values: argparse.Namespace) -> AnimateOptions:
     _check_animate(parser, values)
+    facetalk = take_facetalk_settings(vars(values))
+    _check_facetalk(parser, values, facetalk)
     return AnimateOptions(
         audio=values.audio.absolute(),
         file=_absolute(values.file),
@@ -135,10 +140,13 @@ def _animate_options(parser: argparse.ArgumentParser, values: argparse.Namespace
         output=_absolute(values.output),
         preview=_absolute(values.preview),
         json=values.json,
+        facetalk=facetalk,
     )
 
 
 def _identity(parser: argparse.ArgumentParser, text: str | None) -> str | None:
+    if text is not None and text.endswith(SCAN_SUFFIX):
+        return str(Path(text).absolute())
     try:
         return None if text is None else read_identity_option(text)
     except OSError as error:
@@ -154,16 +162,36 @@ def _absolute(path: Path | None) -> Path | None:
 
 
 def _check_animate(parser: argparse.ArgumentParser, values: argparse.Namespace) -> None:
-    if values.method != SHIPPED_METHOD:
-        parser.error(f"--method {values.method} is not in this version of TalkHead, which ships {SHIPPED_METHOD}")
-    for names, owner in ((_FACETALK_OPTIONS, "FaceTalk"), (_AVATAR_OPTIONS, "HiCoDe and FG-3DGS")):
+    if values.method not in SHIPPED_METHODS:
+        shipped = " and ".join(SHIPPED_METHODS)
+        parser.error(f"--method {values.method} is not in this version of TalkHead, which has {shipped}")
+    others: list[tuple[tuple[str, ...], str]] = [(_AVATAR_OPTIONS, "HiCoDe and FG-3DGS")]
+    if values.method != "facetalk":
+        others.append((tuple(FaceTalkSettings().as_fields()), "FaceTalk"))
+        if values.identity is not None and values.identity.endswith(SCAN_SUFFIX):
+            parser.error(f"--identity: the fitted scan {values.identity} belongs to FaceTalk, not to {values.method}")
+    for names, owner in others:
         for name in names:
             if getattr(values, name) is not None:
-                parser.error(f"--{name} belongs to {owner}, not to --method {values.method}")
+                parser.error(f"--{name.replace('_', '-')} belongs to {owner}, not to --method {values.method}")
     if values.output is None and values.file is None and values.preview is None:
         parser.error("nothing to write: give --output FILE.blend or --preview FILE.png|FILE.mp4")
     if values.bake == "cache" and values.output is None and values.file is None:
         parser.error("--bake cache needs --output FILE.blend: the cache lies beside it")
+
+
+def _check_facetalk(parser: argparse.ArgumentParser, values: argparse.Namespace, facetalk: FaceTalkSettings) -> None:
+    """Refuse options of FaceTalk that do not go together."""
+    is_sequence = facetalk.surface == "sequence"
+    if facetalk.sampler != "dpm_solver++" and MAX_SAMPLER_STEPS % facetalk.sampler_steps:
+        parser.error(f"--sampler-steps: {facetalk.sampler} takes a divisor of {MAX_SAMPLER_STEPS}")
+    if is_sequence and values.vertices is not None:
+        parser.error("--vertices belongs to --surface tracked; the vertices of a sequence follow from --grid")
+    for is_wrong, what in ((is_sequence, "--surface sequence"), (facetalk.takes > 1, "--takes")):
+        if is_wrong and values.target is not None:
+            parser.error(f"{what} makes new objects, so it does not go with --target")
+    if facetalk.takes > 1 and not is_sequence and values.bake == "cache":
+        parser.error("--bake cache holds one take; ask for one after the other with --take, or use --bake basis")
 
 
 def _build_parsers(program: str) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
@@ -196,20 +224,21 @@ def _build_parsers(program: str) -> tuple[argparse.ArgumentParser, argparse.Argu
 def _add_animate_options(parser: argparse.ArgumentParser) -> None:
     add: Callable[..., Any] = parser.add_argument
     add("audio", type=Path, metavar="AUDIO", help="recording, in any format that FFmpeg reads")
-    add("--method", choices=METHODS, default=SHIPPED_METHOD)
+    add("--method", choices=METHODS, default=DEFAULT_METHOD)
     add("--target", metavar="NAME", help="an object in the file, from an earlier take; without it a new head is made")
     add(
         "--vertices",
         type=_vertices,
         metavar="M|native",
-        help=f"MMTalker: vertices of the skin, {MIN_VERTICES} to {MAX_VERTICES}, or native: the head's own mesh "
+        help=f"vertices of the skin, {MIN_VERTICES} to {MAX_VERTICES}, or native: the head's own mesh "
         "(default: as the target has them, else native)",
     )
     add(
         "--identity",
-        metavar="NAME|SEED|NAME=VALUE,...|FILE.json",
+        metavar="NAME|SEED|NAME=VALUE,...|FILE",
         help="face of the built-in head: a preset, the number of a random one, parameters from -1 to 1 (also after a "
-        "preset or a number and a comma), or a character saved from the panel",
+        "preset or a number and a comma), or a character saved from the panel; FaceTalk: or a fitted scan "
+        "(FILE.safetensors)",
     )
     add("--bake", choices=BAKE_MODES, default="basis")
     add("--start", type=integer_within(MIN_START, MAX_START), default=1, metavar="FRAME", help="default 1")
@@ -219,10 +248,7 @@ def _add_animate_options(parser: argparse.ArgumentParser) -> None:
     add("--device", choices=DEVICES, default="auto")
     add("--output", type=_path_with((".blend",)), metavar="FILE.blend")
     add("--preview", type=_path_with((".png", ".mp4")), metavar="FILE.png|FILE.mp4")
-    add("--surface", choices=("tracked", "sequence"), help="FaceTalk; not in this version")
-    add("--grid", type=int, metavar="N", help="FaceTalk; not in this version")
-    add("--takes", type=int, metavar="N", help="FaceTalk; not in this version")
-    add("--guidance", type=float, metavar="W", help="FaceTalk; not in this version")
+    add_facetalk_options(parser.add_argument_group("FaceTalk").add_argument, lambda text: Path(text).absolute())
     add("--avatar", type=Path, metavar="DIR", help="HiCoDe and FG-3DGS; not in this version")
 
 

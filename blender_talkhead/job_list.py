@@ -10,8 +10,8 @@ from typing import Any
 from .contract.errors import BadInputError
 
 AUDIO = "audio"
-_PATHS = ("file", "output", "preview", "avatar")
-_PERHAPS_PATH, _PATH_SUFFIX = "identity", ".json"
+_PATHS = ("file", "output", "preview", "avatar", "cache", "head-weights")
+_PERHAPS_PATH, _PATH_SUFFIXES = "identity", (".json", ".safetensors")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -77,7 +77,7 @@ def _arguments(row: dict[str, Any], number: int, path: Path, switches: tuple[str
                 raise BadInputError(f"{path.name}, job {number}: {name} must be true or false, got {text!r}")
             arguments += [f"--{name}"] if text.lower() in _TRUE else []
         else:
-            is_path = name in _PATHS or (name == _PERHAPS_PATH and text.lower().endswith(_PATH_SUFFIX))
+            is_path = name in _PATHS or (name == _PERHAPS_PATH and text.lower().endswith(_PATH_SUFFIXES))
             arguments.append(f"--{name}={path.parent / text if is_path else text}")
     # After "--" nothing is an option: a recording may begin with a dash.
     return [*arguments[1:], "--", arguments[0]]

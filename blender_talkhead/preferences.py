@@ -23,6 +23,7 @@ TORCH_BUILDS = (
     ("cuda", "CUDA (NVIDIA)", "Uses an NVIDIA graphics card; a much larger download"),
 )
 DEFAULT_IDLE_SECONDS = 120
+DEFAULT_KEPT_GIGABYTES = 5.0
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class PreferenceValues:
     device: str = "auto"
     idle_seconds: int = DEFAULT_IDLE_SECONDS
     cache_folder: Path | None = None
+    kept_gigabytes: float = DEFAULT_KEPT_GIGABYTES
     speed_factor: float = 1.0
     torch_build: str = "cpu"
     wheel_folder: str = ""
@@ -63,6 +65,15 @@ class TalkHeadPreferences(AddonPreferences):
         name="Folder",
         description="Where motion lies while it is being made; leave empty for the extension's own folder",
         subtype="DIR_PATH",
+    )
+    kept_gigabytes: FloatProperty(
+        name="Keep Results (GB)",
+        description="Room for results of FaceTalk: the same animation asked for again is there at once, and a mesh "
+        "sequence that was stopped goes on where it stopped. 0 keeps nothing",
+        default=DEFAULT_KEPT_GIGABYTES,
+        min=0.0,
+        soft_max=100.0,
+        precision=1,
     )
     torch_build: EnumProperty(name="Build", description="Which build of PyTorch to install", items=TORCH_BUILDS)
     wheel_folder: StringProperty(
@@ -101,6 +112,7 @@ def read_preferences(context: Context | None = None) -> PreferenceValues:
         device=entry.device,
         idle_seconds=entry.idle_seconds,
         cache_folder=Path(_absolute(folder)) if folder else None,
+        kept_gigabytes=entry.kept_gigabytes,
         speed_factor=entry.speed_factor,
         torch_build=entry.torch_build,
         wheel_folder=_absolute(entry.wheel_folder),
@@ -131,6 +143,11 @@ def environment_folder() -> Path:
 def cache_folder(values: PreferenceValues) -> Path:
     """Return where results lie while they are made."""
     return values.cache_folder or user_folder("cache")
+
+
+def results_folder(values: PreferenceValues) -> Path:
+    """Return where finished results and unfinished sequences of FaceTalk are kept."""
+    return cache_folder(values) / "takes"
 
 
 def _absolute(path: str) -> str:

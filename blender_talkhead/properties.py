@@ -9,7 +9,22 @@ from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, Po
 from bpy.types import Context, Object, PropertyGroup
 
 from . import compat
-from .contract.jobs import MAX_SEED, MAX_VERTICES, MIN_VERTICES
+from .contract.jobs import (
+    DEFAULT_DIVERSITY,
+    DEFAULT_GRID,
+    DEFAULT_GUIDANCE,
+    DEFAULT_SAMPLER_STEPS,
+    MAX_DIVERSITY,
+    MAX_GRID,
+    MAX_GUIDANCE,
+    MAX_SAMPLER_STEPS,
+    MAX_SEED,
+    MAX_TAKE,
+    MAX_TAKES,
+    MAX_VERTICES,
+    MIN_GRID,
+    MIN_VERTICES,
+)
 from .facial.identities import MAX_AMOUNT, find_preset, random_identity
 from .facial.identity_parameters import IDENTITY_PARAMETERS
 from .facial.identity_presets import IDENTITY_PRESETS
@@ -45,7 +60,21 @@ TARGETS = (
 )  # fmt: skip
 METHODS = (
     ("mmtalker", "MMTalker", "Moves every vertex of the face, at any resolution, 30 frames a second", "USER", 0),
+    ("facetalk", "FaceTalk", "Draws a performance by diffusion, another one for each take, 24 frames a second",
+     "OUTLINER_OB_LIGHTPROBE", 1),
+)  # fmt: skip
+SURFACE_ITEMS = (
+    ("tracked", "One Mesh", "One mesh for all frames, with UV map, materials and controls; drives shape keys",
+     "MESH_DATA", 0),
+    ("sequence", "Mesh Sequence", "A mesh of its own for each frame, from the head's signed distance: a new object "
+     "that Geometry Nodes show, also without TalkHead", "RENDER_ANIMATION", 1),
+)  # fmt: skip
+GRIDS = (
+    ("Draft", 64, "Quick: about 10,000 vertices a frame"),
+    ("Standard", 128, "About 35,000 vertices a frame"),
+    ("Fine", 256, "About 150,000 vertices a frame; slow and large"),
 )
+"""Name, cells and description of each preset."""
 BAKES = (
     ("basis", "Shape Keys", "About twenty shape keys with curves: small, editable, plays fast (recommended)",
      "SHAPEKEY_DATA", 0),
@@ -141,6 +170,60 @@ class TalkHeadSettings(PropertyGroup):
         poll=_is_mesh,
     )
     method: EnumProperty(name="Method", description="How speech becomes motion", items=METHODS)
+    surface: EnumProperty(name="Surface", description="What FaceTalk's head becomes", items=SURFACE_ITEMS)
+    grid: IntProperty(
+        name="Resolution",
+        description="Cells along the longest side of the head from which each frame's mesh is made",
+        default=DEFAULT_GRID,
+        min=MIN_GRID,
+        max=MAX_GRID,
+        soft_max=256,
+    )
+    take: IntProperty(
+        name="Take",
+        description="Number of the performance: each one is another reading of the same line, and comes back by its "
+        "number",
+        default=1,
+        min=1,
+        max=MAX_TAKE,
+    )
+    takes: IntProperty(
+        name="Number of Takes",
+        description="How many performances to make at once, from the take above on; their heads stand side by side",
+        default=1,
+        min=1,
+        max=MAX_TAKES,
+    )
+    guidance: FloatProperty(
+        name="Guidance",
+        description="How closely the performance follows the speech: 1 as learned, above exaggerates what the speech "
+        "asks for, below loosens it",
+        default=DEFAULT_GUIDANCE,
+        min=0.0,
+        max=MAX_GUIDANCE,
+        soft_max=3.0,
+    )
+    diversity: FloatProperty(
+        name="Diversity",
+        description="How far takes lie apart: 1 as learned, 0 makes all of them alike",
+        default=DEFAULT_DIVERSITY,
+        min=0.0,
+        max=MAX_DIVERSITY,
+        subtype="FACTOR",
+    )
+    sampler_steps: IntProperty(
+        name="Sampler Steps",
+        description="How often the network is asked for each frame: more takes longer and changes little",
+        default=DEFAULT_SAMPLER_STEPS,
+        min=1,
+        max=MAX_SAMPLER_STEPS,
+        soft_max=100,
+    )
+    scan: StringProperty(
+        name="Fitted Scan",
+        description="A scan that was fitted (.safetensors), in place of a built-in face; leave empty for the latter",
+        subtype="FILE_PATH",
+    )
     detail: EnumProperty(name="Mesh", description="Which mesh the face has", items=DETAILS)
     vertices: IntProperty(
         name="Vertices",

@@ -11,7 +11,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,9 +20,9 @@ import bpy
 from ..backend_client.python_environment import find_backend_python
 from ..backend_client.shared_worker import shared_worker
 from ..contract.errors import BackendError, BadInputError, OutputError, UsageError
-from ..contract.jobs import METHODS, AnimateJob, Device, validate_job
+from ..contract.jobs import CLIP_RATES, METHODS, AnimateJob, Device, FaceTalkSettings, validate_job
 from ..contract.messages import DoneMessage, Message, ProgressMessage, WarningMessage
-from ..contract.motion_clip import MotionClip, load_motion_clip
+from ..contract.motion_clip import MotionClip
 from ..output_files import OutputFiles
 from ..scene import timeline
 from ..scene.character_store import read_shown_character, wanted_identity
@@ -47,8 +47,6 @@ from .take import (
 )
 from .targets import find_target, require_usable_target
 
-CLIP_RATE = 30.0
-"""Frames per second of MMTalker: what can be checked before the backend has answered is checked with it."""
 MIN_START, MAX_START = -100_000, 1_000_000
 TYPICAL_VERTICES = 12_000
 OWN_MESH = 0
@@ -87,6 +85,13 @@ class AnimationSettings:
     """Name of a strip of the scene that plays the recording already: no other is added."""
     error_limit_mm: float = DEFAULT_ERROR_LIMIT_MM
     """Bake mode basis: largest distance of any vertex in any frame from the motion."""
+    facetalk: FaceTalkSettings = field(default_factory=FaceTalkSettings)
+    """What FaceTalk alone is asked for; other methods ignore it."""
+
+    @property
+    def makes_sequence(self) -> bool:
+        """Whether each frame gets a mesh of its own."""
+        return self.method == "facetalk" and self.facetalk.surface == "sequence"
 
 
 def prepare_animation(settings: AnimationSettings, scene: Any, output: Path) -> AnimateJob:
@@ -109,8 +114,9 @@ def prepare_animation(settings: AnimationSettings, scene: Any, output: Path) -> 
     require_recording(settings.audio)
     target = find_target(settings.target)
     if target is not None:
+        _require_new_head(settings, target)
         require_usable_target(target, settings.bake)
-    if settings.bake == "cache":
+    if settings.bake == "cache" and not settings.makes_sequence:
         _require_writable(cache_file_for(settings).parent)
     _require_possible(settings, scene, target, output)
     known = {} if target is None else _earlier_options(target)
@@ -127,6 +133,7 @@ def prepare_animation(settings: AnimationSettings, scene: Any, output: Path) -> 
         audio_start_seconds=settings.audio_start_seconds,
         audio_duration_seconds=settings.audio_duration_seconds,
         basis_error_limit_mm=settings.error_limit_mm if settings.bake == "basis" else None,
+        **(settings.facetalk.as_fields() if settings.method == "facetalk" else {}),
     )
     validate_job(job)
     return job
@@ -172,7 +179,7 @@ def bake_animation_steps(settings: AnimationSettings, clip: MotionClip, scene: A
             head = bpy.data.objects[take.object_name]
             if cache is not None:
                 head.modifiers["TalkHead cache"].filepath = path_for_file(cache)
-            strip = _place_sound(settings, scene, head, take.warnings)
+            strip = place_sound(settings, scene, head, take.warnings)
             if settings.extend_range:
                 timeline.set_frame_range(scene, settings.start, take.num_scene_frames, is_new=False)
             files.commit()
@@ -208,11 +215,13 @@ def animate_blocking(
         report: called with phase, done fraction 0..1 and seconds left (or None).
 
     Returns:
-        The take; its warnings include those of the backend.
+        The take, with further ones where several were asked for; its warnings include those of the backend.
 
     Raises:
         TalkHeadError: its subclass tells whose fault it is, its text what to do.
     """
+    from .results import bake_results  # which builds on this module
+
     found = find_backend_python() if python is None else python
     warnings: list[str] = []
 
@@ -228,10 +237,9 @@ def animate_blocking(
         done = shared_worker(found).run_job(job, on_message)
         if not isinstance(done, DoneMessage):
             raise BackendError(f"the backend ended without a result, with {done}; restart Blender")
-        clip = load_motion_clip(Path(done.folder))
-        take = bake_animation(
+        take = bake_results(
             settings,
-            clip,
+            [Path(folder) for folder in (done.folder, *done.more_folders)],
             scene,
             lambda fraction: report("baking", _BACKEND_PART + (1 - _BACKEND_PART) * fraction, None),
         )
@@ -274,6 +282,21 @@ def free_object_name() -> str:
     return name
 
 
+def place_sound(settings: AnimationSettings, scene: Any, head: Any, warnings: list[str]) -> Any | None:
+    """Let the scene play the recording in sync; strips of the object's earlier takes go."""
+    earlier = [strip for strip in timeline.strips_of_head(scene, head.name) if strip.name != settings.sound_strip]
+    timeline.remove_strips(scene, earlier)
+    if settings.sound_strip is not None:
+        return None
+    section = (settings.audio_start_seconds, settings.audio_duration_seconds)
+    strip = timeline.add_sound_strip(scene, settings.audio, settings.start, head.name, section)
+    if strip is None:
+        warnings.append(f"there is no sound strip: this Blender cannot load {settings.audio.name}")
+    elif bpy.data.filepath and bpy.context.preferences.filepaths.use_relative_paths:
+        strip.sound.filepath = path_for_file(settings.audio)
+    return strip
+
+
 def path_for_file(path: Path) -> str:
     """Return a path as the open .blend file stores it: relative to itself where it can be."""
     if not bpy.data.filepath:
@@ -282,6 +305,20 @@ def path_for_file(path: Path) -> str:
         return "//" + os.path.relpath(path, Path(bpy.data.filepath).parent).replace(os.sep, "/")
     except ValueError:  # another drive
         return str(path)
+
+
+def _require_new_head(settings: AnimationSettings, target: Any) -> None:
+    """Refuse what makes objects of its own where one was named."""
+    if settings.makes_sequence:
+        raise BadInputError(
+            f'a mesh sequence is a new object and cannot be put onto "{target.name}"; choose New Head (no target), or '
+            "the tracked surface"
+        )
+    if settings.method == "facetalk" and settings.facetalk.takes > 1:
+        raise BadInputError(
+            f'several takes make several heads and cannot be put onto "{target.name}"; choose New Head (no target), or '
+            "one take"
+        )
 
 
 def _require_settings(settings: AnimationSettings) -> None:
@@ -309,7 +346,10 @@ def _require_writable(folder: Path) -> None:
 
 
 def _require_possible(settings: AnimationSettings, scene: Any, target: Any | None, output: Path) -> None:
-    """Check frames and free disk as far as the recording's length is known; the bake checks the exact numbers."""
+    """Check frames and free disk as far as the recording's length is known; the bake checks the exact numbers.
+
+    The backend checks what a mesh sequence needs.
+    """
     seconds = timeline.measure_duration(settings.audio)
     if seconds is None:
         return
@@ -321,12 +361,15 @@ def _require_possible(settings: AnimationSettings, scene: Any, target: Any | Non
             f"the section begins at {settings.audio_start_seconds:.2f} s, after the end of {settings.audio.name}"
         )
     num_vertices = settings.vertices or (TYPICAL_VERTICES if target is None else len(target.data.vertices))
-    num_frames = count_clip_frames(seconds, CLIP_RATE, timeline.scene_rate(scene))
+    rate = CLIP_RATES[settings.method]
+    num_frames = count_clip_frames(seconds, rate, timeline.scene_rate(scene))
     require_last_frame(settings.start, num_frames)
+    if settings.makes_sequence:
+        return
     folder = next(parent for parent in output.absolute().parents if parent.is_dir())
     home = cache_file_for(settings).parent if settings.bake == "cache" else folder
     require_possible_bake(settings.bake, num_frames, num_vertices, home)
-    require_free_space(folder, int(seconds * CLIP_RATE) * num_vertices * 12, "the motion, while it is being baked,")
+    require_free_space(folder, int(seconds * rate) * num_vertices * 12, "the motion, while it is being baked,")
 
 
 def _earlier_options(target: Any) -> dict[str, Any]:
@@ -337,18 +380,3 @@ def _earlier_options(target: Any) -> dict[str, Any]:
         options |= {"vertices": shown.vertices, "identity": wanted_identity(target)}
         options["seed"] = shown.seed if shown.vertices is not None else options.get("seed", shown.seed)
     return options
-
-
-def _place_sound(settings: AnimationSettings, scene: Any, head: Any, warnings: list[str]) -> Any | None:
-    """Let the scene play the recording in sync; strips of the object's earlier takes go."""
-    earlier = [strip for strip in timeline.strips_of_head(scene, head.name) if strip.name != settings.sound_strip]
-    timeline.remove_strips(scene, earlier)
-    if settings.sound_strip is not None:
-        return None
-    section = (settings.audio_start_seconds, settings.audio_duration_seconds)
-    strip = timeline.add_sound_strip(scene, settings.audio, settings.start, head.name, section)
-    if strip is None:
-        warnings.append(f"there is no sound strip: this Blender cannot load {settings.audio.name}")
-    elif bpy.data.filepath and bpy.context.preferences.filepaths.use_relative_paths:
-        strip.sound.filepath = path_for_file(settings.audio)
-    return strip

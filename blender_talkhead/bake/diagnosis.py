@@ -8,6 +8,7 @@ from typing import Any
 import bpy
 
 from .. import compat
+from ..scene.frame_meshes import MODIFIER_NAME as FRAMES_MODIFIER
 from .mesh_cache import MODIFIER_NAME, cache_path
 from .provenance import read_provenance, take_action
 
@@ -54,6 +55,9 @@ def _not_playing(head: Any) -> list[str]:
     cache = cache_path(head)
     if cache is not None:
         return _cache_problems(head, cache)
+    frames = head.modifiers.get(FRAMES_MODIFIER)
+    if frames is not None:
+        return _frames_problems(head, frames)
     keys = head.data.shape_keys
     if keys is None:
         return [f'"{head.name}" has no shape keys any more; animate it again']
@@ -91,6 +95,15 @@ def _cache_problems(head: Any, cache: str) -> list[str]:
         where = "viewport" if not modifier.show_viewport else "renders"
         problems.append(f'the modifier "{modifier.name}" of "{head.name}" is switched off in {where}; switch it on')
     return problems
+
+
+def _frames_problems(head: Any, modifier: Any) -> list[str]:
+    if modifier.node_group is None:
+        return [f'the modifier "{modifier.name}" of "{head.name}" has lost its node group; animate again']
+    if not modifier.show_viewport or not modifier.show_render:
+        where = "viewport" if not modifier.show_viewport else "renders"
+        return [f'the modifier "{modifier.name}" of "{head.name}" is switched off in {where}; switch it on']
+    return []
 
 
 def _cut_off(head: Any, scene: Any) -> list[str]:

@@ -49,7 +49,12 @@ def bake_mesh_sequence(
     return cast(Take, exhaust(mesh_sequence_steps(sequence, settings, scene), report))
 
 
-def mesh_sequence_steps(sequence: MeshSequence, settings: SequenceSettings, scene: Any) -> Generator[float, None, Take]:
+def mesh_sequence_steps(
+    sequence: MeshSequence,
+    settings: SequenceSettings,
+    scene: Any,
+    complete: Callable[[Any, Take], Take] = lambda item, take: take,
+) -> Generator[float, None, Take]:
     """Make an object at the 3D cursor that shows a mesh sequence; yields the done fraction, 0..1, after each mesh.
 
     Everything heavy happens beside the scene; the last step puts it in, so a run that is closed or fails before leaves
@@ -59,6 +64,8 @@ def mesh_sequence_steps(sequence: MeshSequence, settings: SequenceSettings, scen
         sequence: the meshes.
         settings: where it begins.
         scene: the scene, with its final frame rate.
+        complete: given the object in the scene and its take, adds what belongs to them, such as sound; when it raises,
+            the file is as it was.
 
     Returns:
         The take; its object is removed by `inventory.remove_head`.
@@ -98,8 +105,9 @@ def mesh_sequence_steps(sequence: MeshSequence, settings: SequenceSettings, scen
         with unchanged_on_error(scene):
             item.matrix_world = Matrix.Translation(scene.cursor.location)
             scene.collection.objects.link(item)
+            take = complete(item, Take(item.name, action.name, num_scene_frames, 0, 0.0, _warn_of_size(sequence)))
     yield 1.0
-    return Take(item.name, action.name, num_scene_frames, 0, 0.0, _warn_of_size(sequence))
+    return take
 
 
 def _warn_of_size(sequence: MeshSequence) -> list[str]:

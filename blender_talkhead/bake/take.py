@@ -94,6 +94,8 @@ class Take:
     cache_file: Path | None = None
     strip_name: str | None = None
     """The sound strip that was added."""
+    further: tuple[Take, ...] = ()
+    """The other takes that were made with this one."""
 
 
 @dataclass

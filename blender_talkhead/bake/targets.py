@@ -12,6 +12,7 @@ from ..contract.errors import BadInputError
 from ..contract.motion_clip import MotionClip
 from ..scene.character_store import is_same_identity, read_shown_character
 from ..scene.coordinates import to_blender_axes
+from ..scene.frame_meshes import MODIFIER_NAME as FRAMES_MODIFIER
 from ..scene.mesh import read_polygon_vertices, read_rest_positions
 from .character import character_of_clip
 from .provenance import is_own_object, read_provenance, take_action
@@ -61,6 +62,10 @@ def require_usable_target(target: Any, mode: str) -> list[str]:
         raise BadInputError(
             f'the target "{name}" is linked from {target.library.name}; make a library override of it '
             "(Object > Relations > Make Library Override) or make it local"
+        )
+    if FRAMES_MODIFIER in target.modifiers:
+        raise BadInputError(
+            f'the target "{name}" shows a mesh sequence, whose vertices are others in each frame; {_NEW_HEAD}'
         )
     mode_name = edit_target_mode(target)
     if mode_name is not None:

@@ -148,10 +148,25 @@ class DummyJob:
     memory than there is."""
 
 
-FACETALK_FIELDS = (
-    "surface", "grid", "take", "takes", "guidance", "diversity", "sampler", "sampler_steps", "head_weights", "cache",
-)  # fmt: skip
-"""Fields of AnimateJob that no other method has."""
+@dataclass(frozen=True)
+class FaceTalkSettings:
+    """The fields of AnimateJob that no other method has; there they are described."""
+
+    surface: Surface = "tracked"
+    grid: int = DEFAULT_GRID
+    take: int = 1
+    takes: int = 1
+    guidance: float = DEFAULT_GUIDANCE
+    diversity: float = DEFAULT_DIVERSITY
+    sampler: Sampler = "dpm_solver++"
+    sampler_steps: int = DEFAULT_SAMPLER_STEPS
+    head_weights: Path | None = None
+    cache: Path | None = None
+
+    def as_fields(self) -> dict[str, Any]:
+        """Return them by name."""
+        return {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
+
 
 WorkerJob = AnimateJob | CharacterJob | ReshapeJob | InfoJob | DummyJob
 
@@ -262,8 +277,7 @@ def _validate_facetalk(job: AnimateJob) -> None:
         is_divisor = MAX_SAMPLER_STEPS % job.sampler_steps == 0
         _require(is_divisor, "sampler_steps", f"a divisor of {MAX_SAMPLER_STEPS} for {job.sampler}", job.sampler_steps)
     if job.method != "facetalk":
-        plain = {entry.name: entry.default for entry in dataclasses.fields(AnimateJob) if entry.name in FACETALK_FIELDS}
-        for name, default in plain.items():
+        for name, default in FaceTalkSettings().as_fields().items():
             value = getattr(job, name)
             _require(value == default, name, f"none for {job.method}, since it belongs to facetalk", value)
 

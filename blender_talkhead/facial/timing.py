@@ -8,9 +8,11 @@ be negative; a frame index counts array rows from 0.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # the panel counts frames where there is no numpy too
+    import numpy as np
+    from numpy.typing import NDArray
 
 Seconds = float
 
@@ -90,6 +92,8 @@ def resample_positions(num_source_frames: int, source_rate: float, scene_rate: f
     Raises:
         ValueError: as `count_scene_frames`.
     """
+    import numpy as np
+
     count = count_scene_frames(num_source_frames, source_rate, scene_rate)
     positions = np.arange(count, dtype=np.float64) * (source_rate / scene_rate)
     nearest = np.rint(positions)

@@ -128,10 +128,12 @@ class TALKHEAD_OT_animate(Operator):
             self._tell("warning", text)
         if job.has_succeeded and job.take is not None:
             _correct_estimates(context, job)
-            self._tell("done", f"{job.take.object_name} speaks: {job.take.num_scene_frames} frames")
+            names = [take.object_name for take in (job.take, *job.take.further)]
+            verb = "speaks" if len(names) == 1 else "speak"
+            self._tell("done", f"{', '.join(names)} {verb}: {job.take.num_scene_frames} frames")
             return {"FINISHED"}
         if job.was_cancelled:
-            self._tell("info", "Cancelled; nothing was changed")
+            self._tell("info", f"Cancelled; nothing was changed{job.cancel_remark}")
         else:
             self._tell("error", job.error)
         return {"CANCELLED"}

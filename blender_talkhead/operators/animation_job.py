@@ -138,6 +138,12 @@ class AnimationJob:
         return self._cancel_wanted and not self.is_finished
 
     @property
+    def cancel_remark(self) -> str:
+        """What a user who cancelled should know beside that nothing was changed."""
+        is_kept = self._settings.makes_sequence and self._settings.facetalk.cache is not None
+        return ". The same sequence asked for again goes on where it stopped" if is_kept else ""
+
+    @property
     def elapsed_seconds(self) -> float:
         """Time since the start."""
         return time.monotonic() - self._began
@@ -226,14 +232,12 @@ class AnimationJob:
             if self._cancel_wanted:
                 self._finish(CANCELLED)
             else:
-                self._begin_bake(Path(message.folder))
+                self._begin_bake([Path(folder) for folder in (message.folder, *message.more_folders)])
 
-    def _begin_bake(self, folder: Path) -> None:
-        from ..bake.animation import bake_animation_steps
-        from ..contract.motion_clip import load_motion_clip
+    def _begin_bake(self, folders: list[Path]) -> None:
+        from ..bake.results import bake_results_steps
 
-        clip = load_motion_clip(folder)
-        self._steps = bake_animation_steps(self._settings, clip, self._find_scene())
+        self._steps = bake_results_steps(self._settings, folders, self._find_scene())
         self._bake_began = time.monotonic()
         self._state = BAKING
         self._show_bake(0.0)
@@ -252,7 +256,8 @@ class AnimationJob:
                 self._show_bake(next(self._steps))
         except StopIteration as stop:
             self.take = stop.value
-            self.warnings += [text for text in self.take.warnings if text not in self.warnings] if self.take else []
+            for take in () if self.take is None else (self.take, *self.take.further):
+                self.warnings += [text for text in take.warnings if text not in self.warnings]
             self.fraction = 1.0
             self._finish(DONE)
 

@@ -12,11 +12,19 @@ from bpy.types import Context, Event, Operator
 
 from .. import compat
 from ..contract.errors import BackendError, TalkHeadError
-from ..preferences import TORCH_BUILDS, cache_folder, environment_folder, preferences_entry, read_preferences
+from ..preferences import (
+    TORCH_BUILDS,
+    cache_folder,
+    environment_folder,
+    preferences_entry,
+    read_preferences,
+    results_folder,
+)
 from ..session import Note, session
 from ..ui.redraw import redraw_panels
 from ..ui.wrapped_text import describe_bytes
 from .animation_job import left_over_folders
+from .kept_results import list_results
 
 logger = logging.getLogger(__name__)
 
@@ -349,7 +357,7 @@ class TALKHEAD_OT_remove_backend(Operator):
 
 
 class TALKHEAD_OT_clear_cache(Operator):
-    """Remove what interrupted animations have left in the cache folder."""
+    """Remove kept results, unfinished sequences, and what interrupted animations have left in the cache folder."""
 
     bl_idname = "talkhead.clear_cache"
     bl_label = "Clear"
@@ -362,10 +370,11 @@ class TALKHEAD_OT_clear_cache(Operator):
         return not _is_busy(cls)
 
     def execute(self, context: Context) -> set[str]:
-        """Remove the folders of jobs; other files are left alone."""
+        """Remove the folders of jobs and of results; other files are left alone."""
         import shutil
 
-        folders = left_over_folders(cache_folder(read_preferences(context)))
+        values = read_preferences(context)
+        folders = [*left_over_folders(cache_folder(values)), *list_results(results_folder(values))]
         for folder in folders:
             with contextlib.suppress(OSError):
                 shutil.rmtree(folder)

@@ -7,8 +7,8 @@ from bpy.props import IntProperty
 from bpy.types import Context, Operator, OperatorProperties
 
 from .. import compat
-from ..contract.jobs import MAX_VERTICES, MIN_VERTICES
-from ..properties import RESOLUTIONS, STANDARD_VERTICES
+from ..contract.jobs import MAX_GRID, MAX_VERTICES, MIN_GRID, MIN_VERTICES
+from ..properties import GRIDS, RESOLUTIONS, STANDARD_VERTICES
 from ..session import session
 
 DEMO_RECORDING = Path(__file__).resolve().parents[1] / "demo" / "demo_sentence.wav"
@@ -41,6 +41,33 @@ class TALKHEAD_OT_set_resolution(Operator):
     def execute(self, context: Context) -> set[str]:
         """Set it."""
         context.scene.talkhead.vertices = self.vertices
+        return {"FINISHED"}
+
+
+class TALKHEAD_OT_set_grid(Operator):
+    """Take this resolution for the mesh of each frame."""
+
+    bl_idname = "talkhead.set_grid"
+    bl_label = "Set Resolution"
+    bl_options: ClassVar[set[str]] = {"UNDO", "INTERNAL"}
+
+    grid: IntProperty(
+        name="Cells",
+        description="Cells along the head's longest side",
+        min=MIN_GRID,
+        max=MAX_GRID,
+        options={"SKIP_SAVE"},
+    )
+
+    @classmethod
+    def description(cls, context: Context, properties: OperatorProperties) -> str:
+        """Say what the preset is for."""
+        del context
+        return next((text for _, cells, text in GRIDS if cells == properties.grid), str(cls.__doc__))
+
+    def execute(self, context: Context) -> set[str]:
+        """Set it."""
+        context.scene.talkhead.grid = self.grid
         return {"FINISHED"}
 
 
@@ -131,6 +158,7 @@ class TALKHEAD_OT_clear_messages(Operator):
 
 CLASSES: tuple[type, ...] = (
     TALKHEAD_OT_set_resolution,
+    TALKHEAD_OT_set_grid,
     TALKHEAD_OT_start_at_current_frame,
     TALKHEAD_OT_use_active_strip,
     TALKHEAD_OT_use_demo_recording,

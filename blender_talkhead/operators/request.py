@@ -7,11 +7,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import bpy
+
 from ..backend_client.python_environment import find_backend_python
 from ..backend_client.shared_worker import close_shared_worker, shared_worker
 from ..contract.errors import BadInputError, OutputError
-from ..contract.jobs import MAX_VERTICES, MIN_VERTICES
-from ..preferences import PreferenceValues, cache_folder, environment_folder, read_preferences
+from ..contract.jobs import MAX_VERTICES, MIN_VERTICES, FaceTalkSettings
+from ..preferences import PreferenceValues, cache_folder, environment_folder, read_preferences, results_folder
 from ..scene.character_store import wanted_identity
 from ..session import session
 from ..ui.choices import audible_seconds, estimate_of
@@ -19,6 +21,7 @@ from ..ui.estimates import OWN_MESH_VERTICES, PARTS_VERTICES
 from ..ui.reasons import NO_NUMPY, find_strip, has_numpy
 from ..ui.recording import recording_path
 from .animation_job import AnimationJob, left_over_folders
+from .kept_results import trim_results
 
 if TYPE_CHECKING:
     from ..bake.animation import AnimationSettings
@@ -38,6 +41,8 @@ def start_job(context: Any) -> AnimationJob:
     folder = ready_folder(cache_folder(values))
     seconds = audible_seconds(context.scene)
     worker = shared_worker(python, values.idle_seconds)
+    if settings.facetalk.cache is not None:
+        trim_results(settings.facetalk.cache, values.kept_gigabytes * 1e9)
     job = AnimationJob(settings, context.scene.name, worker, folder, close_shared_worker)
     if seconds is not None:
         job.estimated_seconds = estimate_of(context, seconds).seconds
@@ -77,7 +82,25 @@ def read_settings(scene: Any, values: PreferenceValues) -> AnimationSettings:
         "extend_range": chosen.extend_range,
         **_read_sound(scene, chosen),
     }
+    if chosen.method == "facetalk":
+        options["facetalk"] = _read_facetalk(chosen, values)
+        if target is None and chosen.scan.strip():
+            options["identity"] = bpy.path.abspath(chosen.scan.strip(), library=scene.library)
     return AnimationSettings(**options)
+
+
+def _read_facetalk(chosen: Any, values: PreferenceValues) -> FaceTalkSettings:
+    is_kept = values.kept_gigabytes > 0
+    return FaceTalkSettings(
+        surface=chosen.surface,
+        grid=chosen.grid,
+        take=chosen.take,
+        takes=chosen.takes,
+        guidance=chosen.guidance,
+        diversity=chosen.diversity,
+        sampler_steps=chosen.sampler_steps,
+        cache=results_folder(values).absolute() if is_kept else None,
+    )
 
 
 def vertices_for(target: Any | None, chosen: int) -> int | None:

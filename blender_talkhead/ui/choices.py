@@ -5,10 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from .. import compat
-from ..contract.jobs import MIN_VERTICES
+from ..bake.disk_space import count_clip_frames
+from ..contract.jobs import CLIP_RATES, MIN_VERTICES
 from ..preferences import read_preferences
 from ..properties import RESOLUTIONS
-from .estimates import OWN_MESH_VERTICES, PARTS_VERTICES, Estimate, estimate_animation
+from .estimates import (
+    OWN_MESH_VERTICES,
+    PARTS_VERTICES,
+    Estimate,
+    estimate_animation,
+    estimate_sequence,
+    with_takes,
+)
+from .facetalk import draw_grid, draw_takes_and_surface, makes_sequence, section, uses_scan
 from .reasons import find_strip, has_numpy
 from .recording import look_at_recording, recording_path
 from .wrapped_text import describe_bytes, describe_seconds
@@ -22,7 +31,13 @@ def draw_choices(layout: Any, context: Any) -> None:
     seconds = audible_seconds(context.scene)
     _draw_recording(layout, context, settings, seconds)
     _draw_face(layout, settings)
-    _draw_detail(layout, settings)
+    section(layout, "Method").row(align=True).prop(settings, "method", expand=True)
+    if settings.method == "facetalk":
+        draw_takes_and_surface(layout, settings)
+    if makes_sequence(settings):
+        draw_grid(layout, settings)
+    else:
+        _draw_detail(layout, settings)
     _draw_estimate(layout, context, settings, seconds)
 
 
@@ -34,9 +49,12 @@ def draw_options(layout: Any, context: Any) -> None:
     row.prop(settings, "start")
     row.operator("talkhead.start_at_current_frame", text="", icon="TIME")
     layout.prop(settings, "extend_range")
-    layout.prop(settings, "bake")
-    layout.prop(settings, "method")
+    row = layout.row()
+    row.enabled = not makes_sequence(settings)
+    row.prop(settings, "bake")
     layout.prop(settings, "seed")
+    if settings.method == "facetalk":
+        layout.prop(settings, "sampler_steps")
 
 
 def audible_seconds(scene: Any) -> float | None:
@@ -64,13 +82,15 @@ def estimate_of(context: Any, seconds: float) -> Estimate:
     vertices = chosen_vertices(settings)
     if vertices is None:
         vertices = max(len(settings.target.data.vertices) - PARTS_VERTICES, MIN_VERTICES)
-    return estimate_animation(
-        seconds, vertices, settings.bake, scene_rate(scene), read_preferences(context).speed_factor
-    )
+    factor = read_preferences(context).speed_factor
+    if makes_sequence(settings):
+        return estimate_sequence(seconds, settings.grid, settings.takes, factor)
+    estimate = estimate_animation(seconds, vertices, settings.bake, scene_rate(scene), factor)
+    return estimate if settings.method == "mmtalker" else with_takes(estimate, seconds, settings.takes, factor)
 
 
 def _draw_recording(layout: Any, context: Any, settings: Any, seconds: float | None) -> None:
-    column = _section(layout, "Speech")
+    column = section(layout, "Speech")
     column.row(align=True).prop(settings, "source", expand=True)
     if settings.source == "FILE":
         column.prop(settings, "audio", text="")
@@ -84,18 +104,23 @@ def _draw_recording(layout: Any, context: Any, settings: Any, seconds: float | N
         rate = scene_rate(context.scene)
         row = layout.row()
         row.enabled = False  # looks like what it is: a remark
-        row.label(text=f"{seconds:.1f} s, {int(seconds * rate) + 1} frames at {rate:.4g} fps")
+        num_frames = count_clip_frames(seconds, CLIP_RATES[settings.method], rate)
+        row.label(text=f"{seconds:.1f} s, {num_frames} frames at {rate:.4g} fps")
 
 
 def _draw_face(layout: Any, settings: Any) -> None:
-    column = _section(layout, "Face")
+    column = section(layout, "Face")
     column.row(align=True).prop(settings, "target_kind", expand=True)
     if settings.target_kind == "OBJECT":
         column.prop(settings, "target", text="")
         return
-    column.prop(settings, "identity", text="")
+    face = column.column(align=True)
+    face.enabled = not uses_scan(settings)
+    face.prop(settings, "identity", text="")
     if settings.identity == "random":
-        column.prop(settings, "identity_seed")
+        face.prop(settings, "identity_seed")
+    if settings.method == "facetalk":
+        column.prop(settings, "scan", text="", icon="USER", placeholder="Fitted scan")
 
 
 def chosen_vertices(settings: Any) -> int | None:
@@ -116,7 +141,7 @@ def is_own_head(target: Any) -> bool:
 
 
 def _draw_detail(layout: Any, settings: Any) -> None:
-    column = _section(layout, "Detail")
+    column = section(layout, "Detail")
     if chosen_vertices(settings) is None:
         row = column.row()
         row.enabled = False
@@ -132,18 +157,10 @@ def _draw_detail(layout: Any, settings: Any) -> None:
         button.vertices = vertices
 
 
-def _section(layout: Any, title: str) -> Any:
-    """Draw a heading and return the joined column under it, whose rows take the whole width."""
-    layout.label(text=title)
-    column = layout.column(align=True)
-    column.use_property_split = False
-    return column
-
-
 def _draw_estimate(layout: Any, context: Any, settings: Any, seconds: float | None) -> None:
     estimate = estimate_of(context, _TYPICAL_SECONDS if seconds is None else seconds)
     needs = f"About {describe_seconds(estimate.seconds)}, {describe_bytes(estimate.memory_bytes)} of memory"
-    place = "cache file" if settings.bake == "cache" else ".blend file"
+    place = "cache file" if settings.bake == "cache" and not makes_sequence(settings) else ".blend file"
     size = f"{describe_bytes(estimate.file_bytes)} in the {place}"
     column = layout.column(align=True)
     column.scale_y = 0.85

@@ -24,6 +24,15 @@ _BYTES_PER_POSITION = 12
 _TYPICAL_BASIS_KEYS = 66
 _CURVE_BYTES_PER_FRAME = 4_000
 """Of the keys of all curves that move in a frame."""
+_FACETALK_RATE = 24.0
+_DRAWING_SECONDS_PER_SECOND = 0.2
+"""Drawing the expression codes of one take."""
+_FRAME_SECONDS, _FRAME_SECONDS_PER_CELL = 0.5, 1.3e-4
+_VERTICES_OF_CELL = 2.2
+"""Of the surface, for each cell of a square as wide as the grid."""
+_SEQUENCE_BYTES = 0.7e9
+_BYTES_OF_VERTEX = 125
+"""In the .blend file, before compression."""
 _LARGEST_CORRECTION, _SMALLEST_CORRECTION = 50.0, 0.02
 
 
@@ -63,6 +72,28 @@ def estimate_animation(
     else:
         size = frames * positions * _BYTES_PER_POSITION
     return Estimate(seconds * speed_factor, memory, size)
+
+
+def estimate_sequence(duration_seconds: float, grid: int, takes: int = 1, speed_factor: float = 1.0) -> Estimate:
+    """Return the estimate for a mesh sequence of FaceTalk.
+
+    Args:
+        duration_seconds: length of the animated part of the recording.
+        grid: cells along the longest side of the head.
+        takes: how many.
+        speed_factor: as for `estimate_animation`.
+    """
+    frames = (int(duration_seconds * _FACETALK_RATE) + 1) * takes
+    vertices = _VERTICES_OF_CELL * grid**2
+    seconds = _START_SECONDS + frames * (_FRAME_SECONDS + _FRAME_SECONDS_PER_CELL * grid**2)
+    seconds += takes * duration_seconds * _DRAWING_SECONDS_PER_SECOND
+    return Estimate(seconds * speed_factor, _SEQUENCE_BYTES + 400.0 * vertices, frames * vertices * _BYTES_OF_VERTEX)
+
+
+def with_takes(estimate: Estimate, duration_seconds: float, takes: int, speed_factor: float = 1.0) -> Estimate:
+    """Return an estimate of a tracked animation for several takes, each of which is also drawn."""
+    drawing = takes * duration_seconds * _DRAWING_SECONDS_PER_SECOND * speed_factor
+    return Estimate(takes * estimate.seconds + drawing, estimate.memory_bytes, takes * estimate.file_bytes)
 
 
 def corrected_speed_factor(speed_factor: float, estimated_seconds: float, seconds: float) -> float:

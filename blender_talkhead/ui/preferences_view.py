@@ -65,6 +65,7 @@ def _draw_installation(box: Any, preferences: Any, context: Any) -> None:
 def _draw_cache(box: Any, preferences: Any, context: Any) -> None:
     box.label(text="Cache", icon="FILE_CACHE")
     box.prop(preferences, "cache_folder")
+    box.prop(preferences, "kept_gigabytes")
     folder = cache_folder(read_preferences(context))
     size = folder_bytes(folder)
     row = box.row(align=True)

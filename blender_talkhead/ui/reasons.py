@@ -14,8 +14,10 @@ from typing import Any
 import bpy
 
 from .. import compat
+from ..contract.jobs import SCAN_SUFFIX
 from ..preferences import read_preferences
 from ..session import session
+from .facetalk import makes_sequence, uses_scan
 from .recording import look_at_recording, recording_path
 
 NO_NUMPY = (
@@ -35,7 +37,7 @@ def why_not_animate(context: Any) -> str:
         return "There is no scene"
     if scene.library is not None:
         return f'The scene "{scene.name}" is linked from another file; open that file, or use a scene of this one'
-    for reason in (_backend_reason, _sound_reason, _target_reason, _bake_reason):
+    for reason in (_backend_reason, _sound_reason, _method_reason, _target_reason, _bake_reason):
         text = reason(context, scene.talkhead)
         if text:
             return text
@@ -107,6 +109,39 @@ def _strip_reason(context: Any, settings: Any) -> str:
     return ""
 
 
+def _method_reason(context: Any, settings: Any) -> str:
+    del context
+    if settings.method != "facetalk":
+        return ""
+    missing = _missing_weights(settings)
+    if missing:
+        return f"The backend has no weights of {missing}, which this needs; install TalkHead again"
+    if settings.target_kind == "OBJECT":
+        if makes_sequence(settings):
+            return "A mesh sequence is a new object: choose New Head, or the surface One Mesh"
+        if settings.takes > 1:
+            return "Several takes make several heads: choose New Head, or one take"
+        return ""
+    if uses_scan(settings):
+        path = recording_path(settings.scan, settings.id_data.library)
+        if path.suffix.lower() != SCAN_SUFFIX:
+            return f"{path.name} is no fitted scan (a {SCAN_SUFFIX} file); choose one, or leave it empty"
+        if not look_at_recording(path).exists:
+            return f"There is no fitted scan {path}; choose it again, or leave it empty"
+    return ""
+
+
+def _missing_weights(settings: Any) -> str:
+    """Return whose weights the checked backend lacks; empty where it lacks none or was not checked."""
+    facts = {} if session.report is None else session.report.facts
+    if not isinstance(facts.get("weights"), list):
+        return ""
+    names = {str(each.get("name")) for each in facts["weights"] if isinstance(each, dict)}
+    if "facetalk" not in names:
+        return "FaceTalk"
+    return "the neural head" if makes_sequence(settings) and "nphm" not in names else ""
+
+
 def _target_reason(context: Any, settings: Any) -> str:
     if settings.target_kind == "NEW":
         return ""
@@ -127,8 +162,10 @@ def _target_reason(context: Any, settings: Any) -> str:
 
 def _bake_reason(context: Any, settings: Any) -> str:
     del context
-    if settings.bake != "cache":
+    if settings.bake != "cache" or makes_sequence(settings):
         return ""
+    if settings.method == "facetalk" and settings.takes > 1:
+        return "A cache file holds one take: choose one take, or store the motion as shape keys"
     if not bpy.data.filepath:
         return "The cache file lies beside the .blend file: save the file first, or store the motion as shape keys"
     folder = Path(bpy.data.filepath).parent

@@ -278,7 +278,7 @@ def test_info_is_an_answer(worker: RunningWorker) -> None:
     worker.submit("a", InfoJob())
     answer = worker.answer("a")
     assert isinstance(answer, InfoMessage)
-    assert answer.facts["methods"] == ["mmtalker"]
+    assert answer.facts["methods"] == ["mmtalker", "facetalk"]
     assert answer.facts["devices"][0]["name"] == "cpu"
     assert "type" not in answer.facts
 

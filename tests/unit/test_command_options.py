@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from blender_talkhead.command_options import AnimateOptions, BatchOptions, InfoOptions, RemoveOptions, parse_options
+from blender_talkhead.contract.jobs import FaceTalkSettings
 from blender_talkhead.facial.identities import Character, encode_character
 
 
@@ -40,6 +41,19 @@ def test_every_option() -> None:
     assert (options.target, options.vertices, options.identity, options.bake) == ("Head", 500, "7", "cache")
     assert (options.start, options.fps, options.seed, options.device, options.json) == (-5, 29.97, 3, "cpu", True)
     assert options.preview is not None and options.preview.name == "p.MP4"
+
+
+def test_options_of_facetalk() -> None:
+    words = "animate a.wav --method facetalk --output o.blend --surface sequence --grid 64 --take 2 --takes 3"
+    words += " --guidance 1.5 --diversity 0.5 --sampler ddim --sampler-steps 50 --cache kept --identity s.safetensors"
+    options = parse_options(words.split())
+    here = Path.cwd()
+    assert isinstance(options, AnimateOptions) and options.identity == str(here / "s.safetensors")
+    assert options.facetalk == FaceTalkSettings(
+        "sequence", 64, 2, 3, 1.5, 0.5, "ddim", 50, head_weights=None, cache=here / "kept"
+    )
+    plain = parse_options(["animate", "a.wav", "--method", "facetalk", "--output", "o.blend"])
+    assert isinstance(plain, AnimateOptions) and plain.facetalk == FaceTalkSettings()
 
 
 def test_characters_and_the_own_mesh(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,9 +101,19 @@ def test_remove_and_info() -> None:
         ("animate a.wav --output o.blend --seed -1", "expected 0 to"),
         ("animate a.wav --output o.blend --start 1.5", "whole number"),
         ("animate a.wav --output o.blend --device tpu", "invalid choice"),
-        ("animate a.wav --output o.blend --method facetalk", "ships mmtalker"),
+        ("animate a.wav --output o.blend --method hicode", "has mmtalker and facetalk"),
         ("animate a.wav --output o.blend --method wav2lip", "invalid choice"),
         ("animate a.wav --output o.blend --grid 64", "belongs to FaceTalk"),
+        ("animate a.wav --output o.blend --sampler-steps 10", "--sampler-steps belongs to FaceTalk"),
+        ("animate a.wav --output o.blend --identity scan.safetensors", "belongs to FaceTalk"),
+        ("animate a.wav --output o.blend --method facetalk --grid 31", "expected 32 to 512"),
+        ("animate a.wav --output o.blend --method facetalk --takes 9", "expected 1 to 8"),
+        ("animate a.wav --output o.blend --method facetalk --guidance nan", "expected 0 to 10"),
+        ("animate a.wav --output o.blend --method facetalk --sampler ddim --sampler-steps 30", "a divisor of 1000"),
+        ("animate a.wav --output o.blend --method facetalk --surface sequence --vertices 900", "--surface tracked"),
+        ("animate a.wav --output o.blend --method facetalk --surface sequence --target A", "new objects"),
+        ("animate a.wav --output o.blend --method facetalk --takes 2 --target A", "new objects"),
+        ("animate a.wav --output o.blend --method facetalk --takes 2 --bake cache", "one take"),
         ("animate a.wav --output o.blend --avatar d", "belongs to HiCoDe"),
         ("animate a.wav --output o.txt", "ending in .blend"),
         ("animate a.wav --preview p.gif", "ending in .png or .mp4"),

@@ -12,6 +12,7 @@ from blender_talkhead.contract.errors import UsageError
 from blender_talkhead.contract.jobs import (
     AnimateJob,
     DummyJob,
+    FaceTalkSettings,
     InfoJob,
     WorkerJob,
     decode_job,
@@ -149,6 +150,11 @@ def test_options_out_of_range_are_usage_errors(name: str, value: object) -> None
 def test_options_of_facetalk_out_of_range(name: str, value: object) -> None:
     with pytest.raises(UsageError, match=name):
         validate_job(dataclasses.replace(FACETALK, **{name: value}))
+
+
+def test_settings_of_facetalk_are_those_of_the_job() -> None:
+    plain = AnimateJob(Path("/a.wav"), Path("/b"))
+    assert FaceTalkSettings().as_fields() == {name: getattr(plain, name) for name in FaceTalkSettings().as_fields()}
 
 
 def test_each_take_has_a_folder() -> None:
