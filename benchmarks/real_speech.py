@@ -2,11 +2,12 @@
 
     python -m benchmarks.real_speech [--vertices 5000] [--output DIR]     animate, bake, read the .blend back
     python -m benchmarks.real_speech --curves-only                        the same mesh without Blender, quickly
+    python -m benchmarks.real_speech --method facetalk [--takes 5]        FaceTalk's tracked mesh, each take a row
 
 The recordings (TALKHEAD_CHECK_DATA) and the ruler (TALKHEAD_CHECK_TOOLS: lipcheck.py, mouth_curve.py) live outside this
 repository. The ruler aligns each transcript to its recording by a recogniser that has nothing to do with TalkHead.
-Beside MMTalker stand the articulation rules on the same head: on the aligned phones (the ceiling of the ruler), and on
-the shipped encoder's own phones, as soft posteriors and decoded.
+Beside the method stand the articulation rules on the same head: on the aligned phones (the ceiling of the ruler), and
+on the shipped encoder's own phones, as soft posteriors and decoded.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -105,13 +106,19 @@ def make_room_noise(folder: Path, seed: int) -> Recording:
     return Recording(path, samples, (), None)
 
 
-def curves_of_motion(positions: Sequence[np.ndarray], head_rest: np.ndarray, regions: dict, num_rows: int) -> Curves:
-    """Opening above rest and width of blocks of positions (n, V, 3) in metres, at 30 fps, on the scored rows."""
+def curves_of_motion(
+    positions: Iterable[np.ndarray],
+    head_rest: np.ndarray,
+    regions: dict,
+    num_rows: int,
+    frame_rate: float = _FRAME_RATE,
+) -> Curves:
+    """Opening above rest and width of blocks of positions (n, V, 3) in metres, on the scored rows."""
     gap_at_rest, _ = measure_mouth(head_rest[None], regions)
     measured = [measure_mouth(block, regions) for block in positions]
     gap = np.concatenate([block[0] for block in measured]) - gap_at_rest[0]
     width = np.concatenate([block[1] for block in measured])
-    times = np.arange(len(gap)) / _FRAME_RATE
+    times = np.arange(len(gap)) / frame_rate
     return to_curve_rate(gap, times, num_rows), to_curve_rate(width, times, num_rows)
 
 
@@ -183,18 +190,44 @@ def predictor_system(num_vertices: int, weights: str | None, seed: int) -> Syste
         blocks = (
             template.template_vertices + offsets for _, offsets in predictor.animate(recording.samples, plan, None)
         )
-        return curves_of_motion(blocks, template.template_vertices, template.regions, recording.num_rows)  # type: ignore[arg-type]
+        return curves_of_motion(blocks, template.template_vertices, template.regions, recording.num_rows)
 
     return run
 
 
-def blender_system(num_vertices: int, folder: Path, tools: Path, lipcheck: ModuleType, seed: int) -> System:
+def facetalk_system(options: argparse.Namespace, take: int) -> System:
+    """A take of FaceTalk in this process, measured on its tracked mesh without Blender."""
+    from torch_backend.inference.facetalk_sampling import SamplingConfig
+
+    predictor, plan = _load_facetalk(options.vertices, options.weights, options.head_weights, options.seed)
+    config = SamplingConfig(steps=options.steps, guidance=options.guidance, seed=options.seed, first_take=take - 1)
+
+    def run(recording: Recording) -> Curves:
+        drawn = [codes[0] for _, codes in predictor.sample(recording.samples, config)]
+        motion = predictor.animate(np.concatenate(drawn), recording.samples, plan, options.seed, performance=False)
+        blocks = (plan.template_vertices + offsets for _, offsets in motion.animate())
+        rate = predictor.frame_rate
+        return curves_of_motion(blocks, plan.template_vertices, plan.regions, recording.num_rows, rate)
+
+    return run
+
+
+@lru_cache(maxsize=1)
+def _load_facetalk(num_vertices: int, weights: str | None, head_weights: str | None, seed: int) -> tuple[Any, Any]:
+    from torch_backend.inference.facetalk import FaceTalkPredictor
+
+    paths = (None if path is None else Path(path) for path in (weights, head_weights))
+    predictor = FaceTalkPredictor.load(next(paths), head_weights=next(paths))
+    return predictor, predictor.plan(num_vertices, None, seed)
+
+
+def blender_system(folder: Path, tools: Path, lipcheck: ModuleType, name: str, arguments: Sequence[str]) -> System:
     """The whole product: the headless command, then the mouth read from the .blend by mouth_curve.py."""
 
     def run(recording: Recording) -> Curves:
-        blend, table = (folder / f"{recording.path.stem}{ending}" for ending in (".blend", ".csv"))
+        blend, table = (folder / f"{recording.path.stem}{name}{ending}" for ending in (".blend", ".csv"))
         command = [sys.executable, "-m", "blender_talkhead", "animate", str(recording.path), "--output", str(blend)]
-        _run([*command, "--vertices", str(num_vertices), "--seed", str(seed), "--device", "cpu"])
+        _run([*command, "--device", "cpu", *arguments])
         _run([sys.executable, str(tools / "mouth_curve.py"), str(blend), str(table)])
         opening, width = lipcheck.read_curve(str(table), None, recording.num_rows)
         return np.asarray(opening), np.asarray(width)
@@ -255,10 +288,15 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("TALKHEAD_CHECK_DATA", "../shared/data")))
     parser.add_argument("--tools", type=Path, default=Path(os.environ.get("TALKHEAD_CHECK_TOOLS", "../shared/tools")))
     parser.add_argument("--vertices", type=int, default=5_000, help="vertices of the skin (default: 5000)")
-    parser.add_argument("--weights", help="MMTalker checkpoint (default: the shipped one); only with --curves-only")
+    parser.add_argument("--method", choices=("mmtalker", "facetalk"), default="mmtalker")
+    parser.add_argument("--weights", help="the method's checkpoint (default: the shipped one); only with --curves-only")
+    parser.add_argument("--head-weights", help="FaceTalk: head model (default: the shipped one); with --curves-only")
+    parser.add_argument("--takes", type=int, default=1, help="FaceTalk: takes of the seed, a row each")
+    parser.add_argument("--steps", type=int, default=20, help="FaceTalk: steps of the sampler")
+    parser.add_argument("--guidance", type=float, default=1.0, help="FaceTalk")
     parser.add_argument("--encoder", help="speech encoder of the rules (default: the shipped one)")
     parser.add_argument("--curves-only", action="store_true", help="measure the prediction without Blender")
-    parser.add_argument("--rules-only", action="store_true", help="leave MMTalker out")
+    parser.add_argument("--rules-only", action="store_true", help="leave the method out")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="folder for table.md, figures.json and the .blend files")
     return parser.parse_args(arguments)
@@ -267,11 +305,22 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def choose_systems(options: argparse.Namespace, folder: Path, tools: Path, lipcheck: ModuleType) -> dict[str, System]:
     """The systems that the options ask for, by the name of their row."""
     systems: dict[str, System] = {}
-    name = f"MMTalker, {options.vertices} vertices"
-    if options.curves_only:
-        systems[f"{name}, prediction"] = predictor_system(options.vertices, options.weights, options.seed)
-    elif not options.rules_only:
-        systems[f"{name}, .blend"] = blender_system(options.vertices, folder, tools, lipcheck, options.seed)
+    is_facetalk = options.method == "facetalk"
+    takes = range(1, options.takes + 1) if is_facetalk else range(1, 2)
+    for take in takes if not options.rules_only else ():
+        method = "FaceTalk" if is_facetalk else "MMTalker"
+        name = f"{method}, {options.vertices} vertices" + (f", take {take}" if is_facetalk else "")
+        if options.curves_only and is_facetalk:
+            systems[f"{name}, prediction"] = facetalk_system(options, take)
+        elif options.curves_only:
+            systems[f"{name}, prediction"] = predictor_system(options.vertices, options.weights, options.seed)
+        else:
+            arguments = ["--vertices", str(options.vertices), "--seed", str(options.seed)]
+            if is_facetalk:
+                arguments += ["--method", "facetalk", "--take", str(take), "--guidance", str(options.guidance)]
+                arguments += ["--sampler-steps", str(options.steps)]
+            suffix = f"_{take}" if is_facetalk else ""
+            systems[f"{name}, .blend"] = blender_system(folder, tools, lipcheck, suffix, arguments)
     return systems | rules_systems(load_head(), options.encoder)
 
 

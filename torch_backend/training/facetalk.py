@@ -25,8 +25,9 @@ DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "facetalk.tom
 EVALUATED_LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Time steps that an evaluation looks at, as shares of all."""
 EVALUATED_TAKES = 2
-NOISE_ROWS = 20_000
-"""Rows of the condition, at least, that its standard deviation is measured on."""
+STATISTIC_ROWS = 40_000
+"""Rows of codes and condition, at least, that their mean and deviation are measured on: a corpus has more than fit well
+into memory as float32."""
 SEQUENCE_FOLDER = "sequences"
 
 
@@ -119,6 +120,7 @@ class FaceTalkRecipe:
         self.mouth = load_mouth_of_codes() if sequences.facts.get("head") == BUILT_IN_HEAD else None
         if config.data.gap and self.mouth is None:
             raise ValueError("gap needs codes of the built-in head; set it to 0 for those of another one")
+        self._num_rows = len(sequences.codes)
         self._noise = self._condition_noise()
 
     def describe(self) -> dict[str, Any]:
@@ -132,11 +134,12 @@ class FaceTalkRecipe:
     def build_model(self) -> FaceTalk:
         """A fresh network that knows mean and deviation of the data."""
         model = FaceTalk(self.config.model)
-        rows = np.concatenate(
-            [np.arange(len(self.sequences.codes))[self.sequences.rows(i)] for i in self.train_indices]
+        rows = np.concatenate([np.arange(*self.sequences.rows(i).indices(self._num_rows)) for i in self.train_indices])
+        rows = rows[:: max(1, len(rows) // STATISTIC_ROWS)]
+        codes, condition = (
+            torch.from_numpy(np.asarray(values[rows], np.float32))
+            for values in (self.sequences.codes, self.sequences.condition)
         )
-        codes, condition = self.sequences.codes[rows], self.sequences.condition[rows]
-        codes, condition = (torch.from_numpy(np.asarray(values, np.float32)) for values in (codes, condition))
         model.set_statistics(codes, condition, self.config.data.whitening)
         return model
 
@@ -217,7 +220,7 @@ class FaceTalkRecipe:
     def _condition_noise(self) -> np.ndarray:
         """(D,) float32 standard deviation of the noise on each channel."""
         condition = self.sequences.condition
-        rows = np.asarray(condition[:: max(1, len(condition) // NOISE_ROWS)], np.float32)
+        rows = np.asarray(condition[:: max(1, len(condition) // STATISTIC_ROWS)], np.float32)
         noise: np.ndarray = np.float32(self.config.data.condition_noise) * rows.std(axis=0)
         return noise
 
