@@ -65,9 +65,11 @@ def test_the_paper_is_the_default() -> None:
     assert [layer.weight.shape for layer in model.time_embedding.mlp[::2]] == [(256, 256)] * 2
     data = CodeDataConfig()
     assert data.null_probability == 0.25 and data.velocity == 0
+    assert data.gap == 0 and data.whitening == 0 and data.condition_noise == 0
     shipped = load_training_config(DEFAULT_CONFIG, Path("runs"))
-    assert replace(shipped.model, condition_size=192) == config and shipped.data == data
-    assert shipped.loop.learning_rate == 1e-4 and shipped.loop.final_rate_fraction == 1
+    ours = replace(shipped.model, condition_size=192, condition_kernel=config.condition_kernel)
+    assert ours == config and shipped.model.condition_kernel == 9
+    assert shipped.data.null_probability == 0.25 and shipped.data.gap > 0
 
 
 @pytest.mark.parametrize("injection", VARIANTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ from blender_talkhead.contract.errors import BackendError
 from blender_talkhead.facial.blendshapes import BLENDSHAPE_INDEX
 from tests.untrained_weights import make_speech, write_untrained_facetalk, write_untrained_weights
 from torch_backend.audio.speech_encoder import load_speech_encoder
+from torch_backend.fitting.fitted_identity import FittedIdentity, save_fitted_identity
 from torch_backend.head import load_head
 from torch_backend.head.expression_codes import load_expression_space
 from torch_backend.head.head_space import HeadSpace, canonical_weights
@@ -101,6 +103,26 @@ def test_a_clip_keeps_the_form_of_its_head(predictor: FaceTalkPredictor) -> None
     assert np.abs(moved[0, : load_head().num_skin_vertices]).max() < 1e-4
     assert take._error.largest_m > 1e-3  # a ball is no head: its motion is not that of the curves
     assert predictor.head_weights_sha256 == "ball"
+
+
+def test_a_scan_is_a_head_of_the_same_mesh(predictor: FaceTalkPredictor, tmp_path: Path) -> None:
+    code = torch.ones(1344)
+    facts = {"head_model_sha256": "ball", "parameters": {"nose_width": 0.5}}
+    save_fitted_identity(tmp_path / "me.safetensors", FittedIdentity(code, facts))
+    plan, own = predictor.plan(None, str(tmp_path / "me.safetensors")), predictor.plan(None, "nose_width=0.5")
+    assert plan.identity == {"nose_width": 0.5} and np.array_equal(plan.corner_uvs, own.corner_uvs)
+    skin = load_head().num_skin_vertices
+    moved = np.linalg.norm(plan.template_vertices - own.template_vertices, axis=1)
+    assert moved[:skin].max() > 5e-3  # what lies near the ball is brought onto it
+    space = HeadSpace()
+    places = space.to_model(plan.template_vertices[:skin]).astype(np.float64)
+    places[:, 1] -= SHIFT * (1 + 0.5 * places[:, 0])
+    near = np.abs(np.linalg.norm(space.to_model(load_head().vertices[:skin]), axis=1) - RADIUS) < 0.02
+    np.testing.assert_allclose(np.linalg.norm(places[near], axis=1), RADIUS, atol=0.004)
+    np.testing.assert_array_equal(predictor.surface_plan(str(tmp_path / "me.safetensors"), 16).identity_code, code)
+    save_fitted_identity(tmp_path / "me.safetensors", FittedIdentity(code, facts | {"head_model_sha256": "other"}))
+    with pytest.raises(BackendError, match="another head model"):
+        predictor.plan(None, str(tmp_path / "me.safetensors"))
 
 
 def test_surfaces_follow_the_codes(predictor: FaceTalkPredictor) -> None:

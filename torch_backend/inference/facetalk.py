@@ -17,9 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 from blender_talkhead.contract.errors import BackendError
+from blender_talkhead.contract.jobs import SCAN_SUFFIX
 from blender_talkhead.contract.mesh_sequence import FrameMesh
 from torch_backend.audio.frame_grid import count_frames
 from torch_backend.audio.speech_encoder import SAMPLE_RATE, SpeechEncoder, load_speech_encoder
+from torch_backend.fitting.fitted_identity import load_fitted_identity
 from torch_backend.head import Head, load_head
 from torch_backend.head.identity_codes import load_identity_codes
 from torch_backend.inference.facetalk_sampling import SamplingConfig, sample_windows
@@ -31,12 +33,11 @@ from torch_backend.inference.mmtalker import (
     SHIPPED_PREFIX,
     MMTalkerPlan,
     Precision,
-    anchor_points,
     build_plan,
     validate_head,
 )
-from torch_backend.inference.neural_skin import NeuralSkin
-from torch_backend.inference.skin_mesh import SkinMesh, build_skin_mesh, interpolate_points
+from torch_backend.inference.skin_mesh import SkinMesh, build_skin_mesh
+from torch_backend.inference.skin_motion import NeuralOnSkin, ShapesOnSkin
 from torch_backend.models.builders import load_facetalk, load_mmtalker
 from torch_backend.models.checkpoints import file_sha256
 from torch_backend.models.facetalk import FRAME_RATE, FaceTalk
@@ -46,6 +47,7 @@ DEFAULT_WEIGHTS = Path(__file__).resolve().parents[1] / "weights" / "facetalk.sa
 WINDOW_FRAMES = 96
 """Frames whose codes are drawn at once."""
 _KEPT_MESHES = 2
+_REACH_OF_SCAN_M = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,16 @@ class TrackedPlan(MMTalkerPlan):
     """The mesh of a clip of a fixed topology, and what moves its skin."""
 
     skin: SkinMotion
+
+
+@dataclass(frozen=True)
+class _ChosenIdentity:
+    built_in: str | int | None
+    """Identity of the built-in head: for a scan the nearest one, which gives eyes, teeth and hair."""
+    code: NDArray[np.float32] | None
+    """(I,) of a scan; None for the built-in head's own identities, whose codes follow from their parameters."""
+    reach_m: float
+    """How far the points of the built-in one may lie from its surface."""
 
 
 class FaceTalkPredictor:
@@ -171,38 +183,45 @@ class FaceTalkPredictor:
 
         Args:
             num_vertices: vertices of the skin (the other parts come on top); None is the head's own mesh.
-            identity: name or seed of an identity; None is the mean head.
+            identity: name or seed of an identity, or the file of a fitted scan; None is the mean head.
             seed: of the points on the surface.
 
         Raises:
             UsageError: `num_vertices` is out of range, or there is no such identity.
+            BackendError: the scan's file is broken, or fitted with another head model or none is at hand.
         """
-        plan = build_plan(self.head, self._skin_mesh(num_vertices, seed), num_vertices, identity, seed)
-        fields = {name: getattr(plan, name) for name in plan.__dataclass_fields__}
+        chosen = self._choose(identity)
+        plan = build_plan(self.head, self._skin_mesh(num_vertices, seed), num_vertices, chosen.built_in, seed)
         shapes = ShapesOnSkin(self.head, plan)
-        if self.head_model is None:
-            return TrackedPlan(**fields, skin=shapes)
-        return TrackedPlan(**fields, skin=NeuralOnSkin(self.head_model, self.head, plan, shapes))
+        skin: SkinMotion = shapes
+        if self.head_model is not None:
+            code = load_identity_codes().encode(plan.identity) if chosen.code is None else chosen.code
+            skin = neural = NeuralOnSkin(self.head_model, code, self.head, plan, shapes, chosen.reach_m)
+            if chosen.code is not None:
+                plan = replace(plan, template_vertices=neural.form_of_model())
+        fields = {name: getattr(plan, name) for name in plan.__dataclass_fields__}
+        return TrackedPlan(**fields, skin=skin)
 
     def surface_plan(self, identity: str | int | None = None, grid: int = 128) -> SurfacePlan:
         """Choose whose surface a mesh sequence shows, and how finely.
 
         Args:
-            identity: name or seed of an identity; None is the mean head.
+            identity: name or seed of an identity, or the file of a fitted scan; None is the mean head.
             grid: cells along the longest side of the box.
 
         Raises:
             UsageError: there is no such identity.
-            BackendError: there is no neural head model.
+            BackendError: there is no neural head model, or the scan's file is broken or of another one.
         """
         if self.head_model is None:
             raise BackendError(
                 "a mesh sequence needs weights of the neural head model, and none ship with this version: name some "
                 "(--head-weights), or choose the tracked surface."
             )
-        plan = build_plan(self.head, self._skin_mesh(None, 0), None, identity)
+        chosen = self._choose(identity)
+        plan = build_plan(self.head, self._skin_mesh(None, 0), None, chosen.built_in)
         canonical = replace(plan.head, vertices=plan.head.pose(self.head_model.canonical_weights))
-        code = load_identity_codes().encode(plan.identity)
+        code = load_identity_codes().encode(plan.identity) if chosen.code is None else chosen.code
         return SurfacePlan(code, grid, plan.head.eye_centers, SurfaceColors(canonical))
 
     def extract(
@@ -252,6 +271,20 @@ class FaceTalkPredictor:
         curves = CurvesOfTake(codes, samples, plan.head.eye_centers, seed, performance)
         return TakeOnSkin(self.head, plan, plan.skin, curves, samples, self.encoder)
 
+    def _choose(self, identity: str | int | None) -> _ChosenIdentity:
+        """Read an identity's file; of others there is nothing to read."""
+        if not (isinstance(identity, str) and identity.endswith(SCAN_SUFFIX)):
+            return _ChosenIdentity(identity, None, 0.0)
+        if self.head_model is None:
+            raise BackendError(
+                f"{identity} is a fitted scan, which needs the neural head model that it was fitted with "
+                "(--head-weights); name it, or choose an identity of the built-in head."
+            )
+        fitted = load_fitted_identity(Path(identity), self.head_model.sha256)
+        parameters = fitted.facts.get("parameters") or {}
+        text = ",".join(f"{name}={value:g}" for name, value in parameters.items())
+        return _ChosenIdentity(text or None, fitted.identity_code.numpy(), _REACH_OF_SCAN_M)
+
     def _skin_mesh(self, num_vertices: int | None, seed: int) -> SkinMesh:
         if (num_vertices, seed) not in self._meshes:
             while len(self._meshes) >= _KEPT_MESHES:
@@ -269,42 +302,6 @@ def _learned_probabilities(head: Head) -> NDArray[np.floating] | None:
     model, _ = load_mmtalker(MMTALKER_WEIGHTS)
     validate_head(model, head)
     return model.face_probabilities()
-
-
-class ShapesOnSkin:
-    """Moves skin points by the head's own blendshapes."""
-
-    def __init__(self, head: Head, plan: MMTalkerPlan) -> None:
-        points = plan.points.joined(anchor_points(head))
-        skin = head.blendshapes[:, : head.num_skin_vertices]
-        self._used = np.flatnonzero(np.abs(skin).max(axis=(1, 2)) > 0)
-        moves = interpolate_points(points, skin[self._used].transpose(1, 0, 2))  # (M + A, C, 3)
-        if plan.jacobians is not None:
-            moves = np.einsum("mij,mcj->mci", plan.jacobians, moves)
-        self._moves = np.ascontiguousarray(moves.transpose(1, 0, 2).reshape(len(self._used), -1), np.float32)
-
-    def move(self, curves: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Displacements (n, M + A, 3) in metres for curves (n, 52)."""
-        moved: NDArray[np.float32] = (curves[:, self._used] @ self._moves).reshape(len(curves), -1, 3)
-        return moved
-
-
-class NeuralOnSkin:
-    """Moves skin points by the neural head model."""
-
-    def __init__(self, head_model: BuiltInHeadModel, head: Head, plan: MMTalkerPlan, shapes: ShapesOnSkin) -> None:
-        points = plan.points.joined(anchor_points(head))
-        canonical = plan.head.pose(head_model.canonical_weights)[: head.num_skin_vertices]
-        code = load_identity_codes().encode(plan.identity)
-        self._skin = NeuralSkin(head_model, code, interpolate_points(points, canonical))
-        self._shapes = shapes
-
-    def move(self, curves: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Displacements (n, M + A, 3) in metres for curves (n, 52) of frames that follow each other."""
-        moved, is_found = self._skin.move(curves)
-        if not is_found.all():
-            moved = np.where(is_found[..., None], moved, self._shapes.move(curves))
-        return moved
 
 
 def _validate(model: FaceTalk, encoder: SpeechEncoder, codes_of: str) -> None:

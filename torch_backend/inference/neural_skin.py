@@ -19,6 +19,7 @@ TOLERANCE_M = 2e-5
 LOST_M = 5e-4
 """A point that is further from every solution moves as the head's own shapes say."""
 _ITERATIONS = 20
+_APPROACHING_STEPS = 8
 
 
 class NeuralSkin:
@@ -29,7 +30,11 @@ class NeuralSkin:
     """
 
     def __init__(
-        self, head_model: BuiltInHeadModel, identity_code: NDArray[np.float32], canonical: NDArray[np.floating]
+        self,
+        head_model: BuiltInHeadModel,
+        identity_code: NDArray[np.float32],
+        canonical: NDArray[np.floating],
+        reach_m: float = 0.0,
     ) -> None:
         """Find the points' places at rest.
 
@@ -37,6 +42,7 @@ class NeuralSkin:
             head_model: the network.
             identity_code: (I,) whose face.
             canonical: (P, 3) the points in the canonical pose, metres.
+            reach_m: how far they may lie from the learned surface, beyond the few millimetres that its errors are.
         """
         torch.set_flush_denormal(True)
         self._head_model = head_model
@@ -45,6 +51,7 @@ class NeuralSkin:
         device = next(head_model.model.parameters()).device
         self._identity = torch.from_numpy(np.asarray(identity_code, np.float32))[None].to(device)
         points = head_model.space.to_model(np.asarray(canonical, np.float64))
+        points = _approach(head_model, points, self._identity, reach_m / self._unit)
         self._canonical = snap_to_canonical_surface(head_model, points, self._identity).astype(np.float64)
         self._options = InversionOptions(TOLERANCE_M / self._unit, _ITERATIONS, 4)
         self._rest = self._place(np.zeros(self._space.matrix.shape[1], np.float32), None)
@@ -84,3 +91,24 @@ class NeuralSkin:
             return moves
 
         return invert_deformation(offset, self._canonical, last, self._options)
+
+
+def _approach(
+    head_model: BuiltInHeadModel, points: NDArray[np.float32], identity: torch.Tensor, reach: float
+) -> NDArray[np.float32]:
+    """Walk from points (P, 3) down the canonical distance, in small steps and no further than `reach`; model units."""
+    if reach <= 0:
+        return points
+    places = torch.from_numpy(points)[None].to(identity.device)
+    start, step = places, reach / _APPROACHING_STEPS
+    for _ in range(_APPROACHING_STEPS):
+        with torch.enable_grad():
+            asked = places.detach().requires_grad_(True)
+            padded = torch.nn.functional.pad(asked, (0, head_model.model.config.hyper_size))
+            values = head_model.model.canonical_signed_distance(padded, identity)
+            (gradient,) = torch.autograd.grad(values.sum(), asked)
+        change = values.detach()[..., None] * gradient / gradient.square().sum(-1, keepdim=True).clamp_min(0.1)
+        places = places - change * (step / change.norm(dim=-1, keepdim=True).clamp_min(step))
+    is_near = (places - start).norm(dim=-1, keepdim=True) <= reach
+    found: NDArray[np.float32] = torch.where(is_near, places, start)[0].cpu().numpy()
+    return found
