@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from blender_talkhead.contract.mesh_sequence import FrameMesh
 from blender_talkhead.contract.motion_clip import ClipTemplate
+from tests.synthetic_clip import make_ball
 from torch_backend.inference.facetalk_sampling import SamplingConfig, draw_frame_noise
 
 FRAME_RATE = 24.0
 CODE_SIZE = 200
 BLOCK = 10
-RADIUS = 0.1
 
 
 @dataclass(frozen=True)
@@ -105,20 +105,6 @@ class StubPredictor:
             time.sleep(self.seconds_a_frame)
             type(self).num_extracted += 1
             yield make_ball(plan.grid // 8 + index % 3, float(codes[index, 0]))
-
-
-def make_ball(rings: int, code: float) -> FrameMesh:
-    """A ball of `rings` times `rings` vertices."""
-    polar, around = np.meshgrid(
-        np.linspace(0.02, np.pi - 0.02, rings), np.linspace(0, 2 * np.pi, rings, endpoint=False), indexing="ij"
-    )
-    size = RADIUS * (1.0 + 0.1 * np.tanh(code))
-    points = np.stack([np.sin(polar) * np.cos(around), np.cos(polar), np.sin(polar) * np.sin(around)], -1)
-    row, column = np.meshgrid(np.arange(rings - 1), np.arange(rings), indexing="ij")
-    a, b = row * rings + column, row * rings + (column + 1) % rings
-    faces = np.stack([a, b, b + rings, a, b + rings, a + rings], -1).reshape(-1, 3)
-    colors = np.full((rings * rings, 3), 200, np.uint8)
-    return FrameMesh((size * points).reshape(-1, 3).astype(np.float32), faces.astype(np.int32), colors)
 
 
 def install() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from blender_talkhead.contract.clip_performance import ClipPerformance
+from blender_talkhead.contract.mesh_sequence import FrameMesh
 from blender_talkhead.contract.motion_clip import ClipTemplate, MotionClipWriter
 from blender_talkhead.contract.result import ResultInfo
 from blender_talkhead.facial.blendshapes import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX
@@ -199,3 +200,17 @@ def write_synthetic_clip(
             return writer.commit()
         writer.write_performance(make_performance(template))
         return writer.commit(make_curves(num_frames), *make_rotations(num_frames))
+
+
+def make_ball(rings: int, code: float) -> FrameMesh:
+    """A ball of `rings` times `rings` vertices, about 0.1 m."""
+    polar, around = np.meshgrid(
+        np.linspace(0.02, np.pi - 0.02, rings), np.linspace(0, 2 * np.pi, rings, endpoint=False), indexing="ij"
+    )
+    size = 0.1 * (1.0 + 0.1 * np.tanh(code))
+    points = np.stack([np.sin(polar) * np.cos(around), np.cos(polar), np.sin(polar) * np.sin(around)], -1)
+    row, column = np.meshgrid(np.arange(rings - 1), np.arange(rings), indexing="ij")
+    a, b = row * rings + column, row * rings + (column + 1) % rings
+    faces = np.stack([a, b, b + rings, a, b + rings, a + rings], -1).reshape(-1, 3)
+    colors = np.full((rings * rings, 3), 200, np.uint8)
+    return FrameMesh((size * points).reshape(-1, 3).astype(np.float32), faces.astype(np.int32), colors)

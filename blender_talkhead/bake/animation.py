@@ -20,7 +20,7 @@ import bpy
 from ..backend_client.python_environment import find_backend_python
 from ..backend_client.shared_worker import shared_worker
 from ..contract.errors import BackendError, BadInputError, OutputError, UsageError
-from ..contract.jobs import CLIP_RATES, METHODS, AnimateJob, Device, FaceTalkSettings, validate_job
+from ..contract.jobs import CLIP_RATES, METHODS, SCAN_SUFFIX, AnimateJob, Device, FaceTalkSettings, validate_job
 from ..contract.messages import DoneMessage, Message, ProgressMessage, WarningMessage
 from ..contract.motion_clip import MotionClip
 from ..output_files import OutputFiles
@@ -112,6 +112,7 @@ def prepare_animation(settings: AnimationSettings, scene: Any, output: Path) -> 
     """
     _require_settings(settings)
     require_recording(settings.audio)
+    _require_scan(settings)
     target = find_target(settings.target)
     if target is not None:
         _require_new_head(settings, target)
@@ -305,6 +306,16 @@ def path_for_file(path: Path) -> str:
         return "//" + os.path.relpath(path, Path(bpy.data.filepath).parent).replace(os.sep, "/")
     except ValueError:  # another drive
         return str(path)
+
+
+def _require_scan(settings: AnimationSettings) -> None:
+    """Check that a fitted scan that is named as identity is there, and for FaceTalk."""
+    if settings.identity is None or not settings.identity.endswith(SCAN_SUFFIX):
+        return
+    if settings.method != "facetalk":
+        raise BadInputError(f"the fitted scan {settings.identity} can speak by FaceTalk only; choose that method")
+    if not Path(settings.identity).is_file():
+        raise BadInputError(f"there is no fitted scan {settings.identity}; choose it again, or a built-in face")
 
 
 def _require_new_head(settings: AnimationSettings, target: Any) -> None:

@@ -7,12 +7,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import bpy
-
 from ..backend_client.python_environment import find_backend_python
 from ..backend_client.shared_worker import close_shared_worker, shared_worker
 from ..contract.errors import BadInputError, OutputError
-from ..contract.jobs import MAX_VERTICES, MIN_VERTICES, FaceTalkSettings
+from ..contract.jobs import MAX_VERTICES, MIN_VERTICES, SCAN_SUFFIX, FaceTalkSettings
 from ..preferences import PreferenceValues, cache_folder, environment_folder, read_preferences, results_folder
 from ..scene.character_store import wanted_identity
 from ..session import session
@@ -85,8 +83,15 @@ def read_settings(scene: Any, values: PreferenceValues) -> AnimationSettings:
     if chosen.method == "facetalk":
         options["facetalk"] = _read_facetalk(chosen, values)
         if target is None and chosen.scan.strip():
-            options["identity"] = bpy.path.abspath(chosen.scan.strip(), library=scene.library)
+            options["identity"] = _read_scan(chosen)
     return AnimationSettings(**options)
+
+
+def _read_scan(chosen: Any) -> str:
+    path = recording_path(chosen.scan, chosen.id_data.library)
+    if path.suffix != SCAN_SUFFIX:
+        raise BadInputError(f"{path.name} is no fitted scan (a {SCAN_SUFFIX} file); choose one, or leave it empty")
+    return str(path)
 
 
 def _read_facetalk(chosen: Any, values: PreferenceValues) -> FaceTalkSettings:

@@ -124,7 +124,7 @@ def _method_reason(context: Any, settings: Any) -> str:
         return ""
     if uses_scan(settings):
         path = recording_path(settings.scan, settings.id_data.library)
-        if path.suffix.lower() != SCAN_SUFFIX:
+        if path.suffix != SCAN_SUFFIX:
             return f"{path.name} is no fitted scan (a {SCAN_SUFFIX} file); choose one, or leave it empty"
         if not look_at_recording(path).exists:
             return f"There is no fitted scan {path}; choose it again, or leave it empty"

@@ -24,6 +24,14 @@ SCENARIOS = [
     ("takes_change_with_their_head",),
     ("bones_and_tongue_follow_the_face",),
     ("heads_that_cannot_be_shaped",),
+    ("takes_of_facetalk", "tracked"),
+    ("takes_of_facetalk", "sequence"),
+    ("failed_takes_leave_nothing", "tracked"),
+    ("failed_takes_leave_nothing", "sequence"),
+    ("sequences_from_the_command",),
+    ("stopped_sequences_go_on",),
+    ("kept_results_are_trimmed",),
+    ("facetalk_says_why_not",),
 ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -17,10 +18,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from blender_talkhead.contract.identity_change import IdentityChange, save_identity_change
-from blender_talkhead.contract.jobs import AnimateJob, CharacterJob, InfoJob, ReshapeJob
+from blender_talkhead.contract.jobs import AnimateJob, CharacterJob, InfoJob, ReshapeJob, take_folders
+from blender_talkhead.contract.mesh_sequence import MeshSequenceWriter
 from blender_talkhead.contract.messages import PROTOCOL_VERSION, CancelMessage, JobMessage, decode_request
+from blender_talkhead.contract.result import ResultInfo
 from blender_talkhead.facial.identities import resolve_identity
-from tests.synthetic_clip import make_template, write_synthetic_clip
+from tests.synthetic_clip import make_ball, make_template, write_synthetic_clip
 
 
 def emit(**content: object) -> None:
@@ -89,11 +92,47 @@ def do_job(request: JobMessage, behaviour: str) -> None:
         "seed": job.seed,
         "num_frames": int(os.environ.get("FAKE_BACKEND_FRAMES", "40")),
     }
-    write_synthetic_clip(job.output, info["num_frames"], columns, job.seed, info)
+    make_takes(job, name, info, columns)
     if behaviour == "damage":
-        (job.output / "vertex_offsets.npy").write_bytes(b"")
+        name_of_array = "faces.npy" if job.surface == "sequence" else "vertex_offsets.npy"
+        (take_folders(job)[-1] / name_of_array).write_bytes(b"")
     emit(type="progress", phase="animating", fraction=1.0, seconds_left=0.0, job=name)
-    emit(type="done", folder=str(job.output), job=name)
+    first, *further = map(str, take_folders(job))
+    emit(type="done", folder=first, job=name, more_folders=further)
+
+
+def make_takes(job: AnimateJob, name: str, info: dict[str, object], columns: int) -> None:
+    """A clip; for FaceTalk one for each take, or balls of more and more rings, kept as the real one does.
+
+    FAKE_BACKEND_SECONDS is how long a frame takes.
+    """
+    for index, output in enumerate(take_folders(job)):
+        take = job.take + index
+        if job.method != "facetalk":
+            write_synthetic_clip(output, int(str(info["num_frames"])), columns, job.seed, info)
+            continue
+        options = {**info["options"], "take": take, "surface": job.surface, "grid": job.grid}  # type: ignore[dict-item]
+        facts = {**info, "method": "facetalk", "frame_rate": 24.0, "options": options}
+        if job.surface == "tracked":
+            write_synthetic_clip(output, int(str(info["num_frames"])), columns, job.seed + take, facts)
+            continue
+        fields = {"kind": "mesh_sequence", "audio_sha256": "ab" * 32, "weights_sha256": "cd" * 32, **facts}
+        kept = output if job.cache is None else job.cache / f"{job.seed}-{take}-{job.grid}"
+        if not (kept / "result.json").is_file():
+            write_balls(kept, ResultInfo(**fields), job, take, name)  # type: ignore[arg-type]
+        if kept != output:
+            shutil.copytree(kept, output)
+
+
+def write_balls(folder: Path, info: ResultInfo, job: AnimateJob, take: int, name: str) -> None:
+    with MeshSequenceWriter(folder, info, True, job.cache is not None) as writer:
+        note(f"take {take} from frame {writer.num_written}")
+        for index in range(writer.num_written, info.num_frames):
+            time.sleep(float(os.environ.get("FAKE_BACKEND_SECONDS", "0")))
+            mesh = make_ball(job.grid // 8 + index % 3, 0.1 * index + take)
+            writer.append(mesh.vertices, mesh.faces, mesh.colors)
+            emit(type="progress", phase="making surfaces", fraction=index / info.num_frames, seconds_left=1.0, job=name)
+        writer.commit()
 
 
 def face_map(identity: str | None) -> np.ndarray:
