@@ -1,18 +1,21 @@
 """Geometric faults of the built-in head over identities, blendshapes and random speech.
 
-    python -m benchmarks.head_geometry [--identities 100] [--frames 200] [--seed 0]
+    python -m benchmarks.head_geometry [--identities 100] [--frames 200] [--seed 0] [--extremes]
 
 Each identity (seeds 0, 1, ...; the first is the mean head) is posed with every blendshape at weight 1, with blinks a
 quarter, half and three quarters closed, with random speech frames (blinks, gaze and all expressions with it) and with
 closed lips at every jaw opening. Printed are the worst lid cut, lip overlap, count of teeth
 through lips and seal gap of each identity, and how many identities keep all limits. The exit code is 1 if one does not.
+
+With `--extremes` the heads are others: every slider of a character alone at either end, and a few heads whose sliders
+all stand at one of their ends, drawn by the seed.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -22,6 +25,7 @@ from numpy.typing import NDArray
 from blender_talkhead.facial.blendshapes import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX
 from blender_talkhead.facial.expressions import EXPRESSIONS
 from blender_talkhead.facial.identities import random_identity
+from blender_talkhead.facial.identity_parameters import IDENTITY_PARAMETERS
 from blender_talkhead.facial.performance import Controls, Performance, compose_performance
 from torch_backend.head.head import Head, load_head
 from torch_backend.head.identity import apply_identity
@@ -33,6 +37,7 @@ from torch_backend.speech_corpus.phones import BILABIALS, PHONES, PhoneSegment
 LID_CUT_LIMIT_MM = 0.2
 LIP_OVERLAP_LIMIT_MM = 0.3
 SEAL_GAP_LIMIT_MM = 0.2
+ALL_EXTREME_HEADS = 20
 _RATE = 60.0
 _JAW_OPENINGS = (0.1, 0.25, 0.5, 0.75, 1.0)
 _CLOSURE_SHARE = 0.15
@@ -141,9 +146,27 @@ def describe(report: IdentityReport) -> str:
     """Return one line of the table."""
     found = report.collisions
     return (
-        f"{report.name:>8}  lid cut {found.lid_cut_mm:6.2f} mm  lip overlap {found.lip_overlap_mm:5.2f} mm  "
+        f"{report.name:>20}  lid cut {found.lid_cut_mm:6.2f} mm  lip overlap {found.lip_overlap_mm:5.2f} mm  "
         f"teeth out {found.teeth_through_lips:4d}  seal gap {report.seal_gap_mm:5.2f} mm"
     )
+
+
+def random_heads(count: int) -> Iterator[tuple[str, Head]]:
+    """Yield the mean head, and those of the seeds 1 to count - 1, with their names."""
+    mean = load_head()
+    yield "mean", mean
+    for number in range(1, count):
+        yield str(number), apply_identity(mean, random_identity(number))
+
+
+def extreme_heads(seed: int) -> Iterator[tuple[str, Head]]:
+    """Yield a head for each end of each slider, and ALL_EXTREME_HEADS whose sliders all stand at an end."""
+    mean, random = load_head(), np.random.default_rng(seed)
+    for name, amount in product(IDENTITY_PARAMETERS, (-1.0, 1.0)):
+        yield f"{name} {amount:+.0f}", apply_identity(mean, {name: amount})
+    for number in range(ALL_EXTREME_HEADS):
+        ends = random.choice([-1.0, 1.0], size=len(IDENTITY_PARAMETERS))
+        yield f"all {number}", apply_identity(mean, dict(zip(IDENTITY_PARAMETERS, ends.tolist(), strict=True)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -152,15 +175,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--identities", type=int, default=100, help="how many, the mean head included")
     parser.add_argument("--frames", type=int, default=200, help="random speech frames of each")
     parser.add_argument("--seed", type=int, default=0, help="seed of the speech")
+    parser.add_argument("--extremes", action="store_true", help="sliders at their ends in place of random identities")
     options = parser.parse_args(arguments)
-    mean, clean = load_head(), 0
-    for number in range(options.identities):
-        head = apply_identity(mean, random_identity(number)) if number else mean
-        report = check_identity(head, str(number) if number else "mean", options.frames, options.seed + number)
-        clean += report.is_clean
-        sys.stdout.write(describe(report) + "\n")
-    sys.stdout.write(f"{clean} of {options.identities} identities keep all limits\n")
-    return 0 if clean == options.identities else 1
+    heads = extreme_heads(options.seed) if options.extremes else random_heads(options.identities)
+    reports = []
+    for number, (name, head) in enumerate(heads):
+        reports.append(check_identity(head, name, options.frames, options.seed + number))
+        sys.stdout.write(describe(reports[-1]) + "\n")
+        sys.stdout.flush()
+    clean = sum(report.is_clean for report in reports)
+    sys.stdout.write(f"{clean} of {len(reports)} identities keep all limits\n")
+    return 0 if clean == len(reports) else 1
 
 
 if __name__ == "__main__":

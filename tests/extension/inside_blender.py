@@ -121,15 +121,18 @@ def animate_by_api(scene: Any, audio: str, values: dict[str, Any]) -> None:
 
 
 def grow(audio: str, vertices: str, rounds: str) -> dict[str, Any]:
-    """Bake and remove a head again and again; the process's memory in MB after each round, and what is left of data."""
+    """Bake and remove a head again and again; the process's memory in MB after each round, and what is left of data.
+
+    Pages of files do not count: a system short of memory takes them away and gives them back at any time.
+    """
     enable()
     scene = bpy.context.scene
     before, megabytes = data_counts(), []
     for number in range(int(rounds)):
         animate_by_operator(scene, audio, {"vertices": int(vertices), "seed": number, "start": 1, "bake": "basis"})
         bpy.ops.talkhead.remove(name="TalkHead")
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-        megabytes.append(pages * os.sysconf("SC_PAGESIZE") / 1e6)
+        resident, of_files = map(int, Path("/proc/self/statm").read_text(encoding="ascii").split()[1:3])
+        megabytes.append((resident - of_files) * os.sysconf("SC_PAGESIZE") / 1e6)
     return {"megabytes": megabytes, "before": before, "after": data_counts()}
 
 

@@ -26,5 +26,6 @@ def test_memory_is_flat(program: BlenderProgram, material: Material, tmp_path: P
     facts = ask(sandbox, "grow", material.recording, VERTICES, ROUNDS, backend_python=material.backend_python)
     megabytes = facts["megabytes"]
     assert len(megabytes) == ROUNDS
-    assert megabytes[-1] <= LIMIT * megabytes[SETTLED - 1], [round(value, 1) for value in megabytes]
+    warm = max(megabytes[:SETTLED])  # single rounds end some MB lower, when the allocator gives pages back
+    assert megabytes[-1] <= LIMIT * warm, [round(value, 1) for value in megabytes]
     assert facts["after"] == facts["before"]

@@ -1,9 +1,9 @@
 """Where the jaw and the lips aim for each phone, how strongly they insist on it, and how early they start.
 
 The tables are data with phonetic reasons, not measurements of one speaker. Weights are ARKit blendshape weights of the
-built-in head, on which jawOpen = 1 parts the lips by 29 mm, mouthFunnel = 1 by 7 mm, both mouthUpperUp = 1 by 4 mm and
-both mouthLowerDown = 1 by 4 mm; mouthPucker = 1 narrows the mouth by 23 mm, mouthFunnel = 1 by 14 mm, and both
-mouthStretch = 1 widen it by 14 mm. A sustained /aa/ parts the lips by 14 mm, one of 200 ms between consonants by about
+built-in head, on which jawOpen = 1 parts the lips by 36 mm, mouthFunnel = 1 by 8 mm, both mouthUpperUp = 1 by 5 mm and
+both mouthLowerDown = 1 by 5 mm; mouthPucker = 1 narrows the mouth by 21 mm, mouthFunnel = 1 by 13 mm, and both
+mouthStretch = 1 widen it by 21 mm. A sustained /aa/ parts the lips by 14 mm, one of 200 ms between consonants by about
 11 mm; the other phones are ordered by vowel height (aperture) and lip shape (rounded, neutral, spread).
 
 Four groups of articulators move with time constants of their own (ARTICULATORS):
@@ -79,8 +79,8 @@ FUNNEL: dict[str, float] = {
 }  # fmt: skip
 # Spreading: front vowels, most for /iy/; low vowels need some so that the falling jaw does not narrow the mouth.
 STRETCH: dict[str, float] = {
-    "IY": 0.56, "EY": 0.46, "IH": 0.38, "Y": 0.38, "EH": 0.38, "AE": 0.44, "AY": 0.36, "AA": 0.28, "AH": 0.14,
-    "AW": 0.12, "S": 0.24, "Z": 0.24, "F": 0.06, "V": 0.06,
+    "IY": 0.38, "EY": 0.31, "IH": 0.26, "Y": 0.26, "EH": 0.26, "AE": 0.30, "AY": 0.24, "AA": 0.19, "AH": 0.10,
+    "AW": 0.08, "S": 0.16, "Z": 0.16, "F": 0.04, "V": 0.04,
 }  # fmt: skip
 SMILE: dict[str, float] = {"IY": 0.16, "EY": 0.12, "IH": 0.08, "Y": 0.10, "AE": 0.08, "EH": 0.06, "S": 0.05, "Z": 0.05}
 
