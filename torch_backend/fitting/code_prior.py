@@ -94,12 +94,26 @@ def subspace_of_codes(codes: NDArray[np.floating] | torch.Tensor, most: int = 25
     if values.ndim != 2 or len(values) < 2:
         raise ValueError(f"expected at least two codes (n, C), got {values.shape}")
     mean = values.mean(axis=0)
-    _, lengths, directions = np.linalg.svd((values - mean) / np.sqrt(len(values) - 1), full_matrices=False)
+    return subspace_of_factors((values - mean) / np.sqrt(len(values) - 1), mean, most)
+
+
+def subspace_of_factors(factors: NDArray[np.floating], mean: NDArray[np.floating], most: int = 256) -> CodeSubspace:
+    """Principal directions of codes mean + w @ factors with independent standard normal w.
+
+    Args:
+        factors: (n, C).
+        mean: (C,).
+        most: directions at most.
+
+    Raises:
+        ValueError: the codes do not vary.
+    """
+    _, lengths, directions = np.linalg.svd(np.asarray(factors, np.float64), full_matrices=False)
     kept = (lengths > _SUBSPACE_FLOOR * lengths[0])[:most].sum() if lengths[0] > 0 else 0
     if kept == 0:
         raise ValueError("the codes do not vary")
     arrays = (mean, directions[:kept], lengths[:kept])
-    return CodeSubspace(*(torch.from_numpy(array.astype(np.float32)) for array in arrays))
+    return CodeSubspace(*(torch.from_numpy(np.asarray(array).astype(np.float32)) for array in arrays))
 
 
 @dataclass(frozen=True, eq=False)

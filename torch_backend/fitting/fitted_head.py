@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,9 +13,15 @@ import torch
 
 from blender_talkhead.contract.errors import BackendError
 from blender_talkhead.facial.blendshapes import ARKIT_BLENDSHAPES
-from blender_talkhead.facial.identities import random_identity
+from blender_talkhead.facial.identity_parameters import IDENTITY_PARAMETERS
 from torch_backend.config import config_from_dict
-from torch_backend.fitting.code_prior import CodePrior, CodeSubspace, HeadPriors, prior_of_codes, subspace_of_codes
+from torch_backend.fitting.code_prior import (
+    CodePrior,
+    HeadPriors,
+    prior_of_codes,
+    subspace_of_codes,
+    subspace_of_factors,
+)
 from torch_backend.head.expression_codes import load_expression_space
 from torch_backend.head.head_space import HeadSpace
 from torch_backend.head.identity_codes import load_identity_codes
@@ -25,7 +32,8 @@ from torch_backend.models.nphm_import import load_head_model
 
 SPACE_KEY = "head_space"
 """Entry of a checkpoint's description: the unit of a model of the built-in head; official models have none."""
-_DRAWN_IDENTITIES = 150
+_USUAL_PARAMETER = 0.35
+"""Size of identity parameters."""
 _DRAWN_EXPRESSIONS = 300
 
 
@@ -74,13 +82,15 @@ def _read_space(metadata: Mapping[str, Any]) -> HeadSpace | None:
     return None if values is None else config_from_dict(HeadSpace, values, SPACE_KEY)
 
 
+@lru_cache(maxsize=1)
 def _built_in_priors() -> HeadPriors:
-    """Codes of our own models are fixed maps of identities and expressions; their statistics come from draws."""
+    """Codes of our own models are fixed maps of identities and expressions.
+
+    Identity codes are all but linear in the parameters: one code for each gives their statistics.
+    """
     identities = load_identity_codes()
-    codes = [identities.encode(random_identity(seed)) for seed in range(_DRAWN_IDENTITIES)]
-    found = subspace_of_codes(np.stack(codes))
-    # The mean head, whose code is 0, is the middle of the draws but for their chance.
-    subspace = CodeSubspace(torch.zeros_like(found.mean), found.directions, found.spreads)
+    factors = [identities.encode({name: _USUAL_PARAMETER}) for name in IDENTITY_PARAMETERS]
+    subspace = subspace_of_factors(np.stack(factors), np.zeros(identities.code_size))
     space = load_expression_space()
     generator = np.random.default_rng(0)
     weights = generator.uniform(size=(_DRAWN_EXPRESSIONS, len(ARKIT_BLENDSHAPES)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +85,7 @@ def build_template_model(head: Head, num_landmarks: int, num_points: int, seed: 
     )
 
 
+@lru_cache(maxsize=1)
 def identity_shapes(head: Head) -> Array:
     """(P, V, 3) what each identity parameter does at value 1, in the order of IDENTITY_PARAMETERS."""
     moved = [shape_identity(head, {name: 1.0}).vertices - head.vertices for name in IDENTITY_PARAMETERS]
