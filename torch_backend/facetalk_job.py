@@ -305,7 +305,7 @@ def _describe(work: _Work, take: int) -> ResultInfo:
         "grid": job.grid if is_sequence else None,
         "vertices": None if is_sequence else job.vertices,
         "identity": job.identity,
-        "identity_parameters": {} if is_scan else resolve_identity(job.identity),
+        "identity_parameters": None if is_scan else resolve_identity(job.identity),
         "identity_sha256": file_sha256(Path(str(job.identity))) if is_scan else None,
         "take": take,
         "guidance": job.guidance,

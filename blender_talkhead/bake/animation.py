@@ -112,7 +112,6 @@ def prepare_animation(settings: AnimationSettings, scene: Any, output: Path) -> 
     """
     _require_settings(settings)
     require_recording(settings.audio)
-    _require_scan(settings)
     target = find_target(settings.target)
     if target is not None:
         _require_new_head(settings, target)
@@ -122,6 +121,7 @@ def prepare_animation(settings: AnimationSettings, scene: Any, output: Path) -> 
     _require_possible(settings, scene, target, output)
     known = {} if target is None else _earlier_options(target)
     identity = known.get("identity") if settings.identity is None else settings.identity
+    _require_scan(identity, settings.method)
     job = AnimateJob(
         audio=settings.audio.absolute(),
         output=output.absolute(),
@@ -308,14 +308,14 @@ def path_for_file(path: Path) -> str:
         return str(path)
 
 
-def _require_scan(settings: AnimationSettings) -> None:
+def _require_scan(identity: object, method: str) -> None:
     """Check that a fitted scan that is named as identity is there, and for FaceTalk."""
-    if settings.identity is None or not settings.identity.endswith(SCAN_SUFFIX):
+    if not isinstance(identity, str) or not identity.endswith(SCAN_SUFFIX):
         return
-    if settings.method != "facetalk":
-        raise BadInputError(f"the fitted scan {settings.identity} can speak by FaceTalk only; choose that method")
-    if not Path(settings.identity).is_file():
-        raise BadInputError(f"there is no fitted scan {settings.identity}; choose it again, or a built-in face")
+    if method != "facetalk":
+        raise BadInputError(f"the fitted scan {identity} can speak by FaceTalk only; choose that method")
+    if not Path(identity).is_file():
+        raise BadInputError(f"there is no fitted scan {identity}; choose it again, or a built-in face")
 
 
 def _require_new_head(settings: AnimationSettings, target: Any) -> None:

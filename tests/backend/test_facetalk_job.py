@@ -205,7 +205,7 @@ def test_identities(job: AnimateJob, tmp_path: Path) -> None:
     scan.write_bytes(b"a")
     handlers.animate(replace(job, identity=str(scan)), quiet())
     options = load_mesh_sequence(job.output).info.options
-    assert options["identity"] == str(scan) and options["identity_parameters"] == {}
+    assert options["identity"] == str(scan) and options["identity_parameters"] is None
 
 
 def test_the_command(speech: Path, tmp_path: Path) -> None:

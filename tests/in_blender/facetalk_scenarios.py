@@ -62,8 +62,9 @@ def takes_of_facetalk(folder: Path, surface: str) -> None:
             assert provenance is not None and provenance["method"] == "facetalk"
             assert provenance["options"]["take"] == 2 + number and provenance["bake"]["start"] == START
         strips = sorted(compat.existing_strips(bpy.context.scene), key=lambda strip: strip.channel)
-        assert [strip.mute for strip in strips] == [False, True, True]
-        assert [strip.get("talkhead_object") for strip in strips] == [head.name for head in heads]
+        if compat.has_sound():
+            assert [strip.mute for strip in strips] == [False, True, True]
+            assert [strip.get("talkhead_object") for strip in strips] == [head.name for head in heads]
         assert sorted(row.object_name for row in list_takes()) == sorted(head.name for head in heads)
         assert f"speak: {take.num_scene_frames} frames" in session.notes[-1].text
         assert take.num_scene_frames == NUM_FRAMES, "24 frames a second in a scene of 24"
