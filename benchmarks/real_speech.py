@@ -122,7 +122,7 @@ def curves_of_motion(
     return to_curve_rate(gap, times, num_rows), to_curve_rate(width, times, num_rows)
 
 
-def curves_of_weights(head: Head, weights: np.ndarray, num_rows: int) -> Curves:
+def curves_of_weights(head: Head, weights: np.ndarray, num_rows: int, frame_rate: float = _FRAME_RATE) -> Curves:
     """Curves of the built-in head under blendshape weights (T, 52)."""
     names = ("lips_inner_upper", "lips_inner_lower", "mouth_corner_left", "mouth_corner_right", "eye_region")
     used = np.unique(np.concatenate([head.regions[name] for name in names]))
@@ -132,7 +132,7 @@ def curves_of_weights(head: Head, weights: np.ndarray, num_rows: int) -> Curves:
         rest + np.tensordot(weights[start : start + _BLOCK_FRAMES], shapes, axes=1)
         for start in range(0, len(weights), _BLOCK_FRAMES)
     ]
-    return curves_of_motion(blocks, rest, regions, num_rows)
+    return curves_of_motion(blocks, rest, regions, num_rows, frame_rate)
 
 
 def rules_systems(head: Head, weights: str | None) -> dict[str, System]:
