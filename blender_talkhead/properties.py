@@ -71,8 +71,8 @@ SURFACE_ITEMS = (
 )  # fmt: skip
 GRIDS = (
     ("Draft", 64, "Quick: about 10,000 vertices a frame"),
-    ("Standard", 128, "About 35,000 vertices a frame"),
-    ("Fine", 256, "About 150,000 vertices a frame; slow and large"),
+    ("Standard", 128, "About 40,000 vertices a frame"),
+    ("Fine", 256, "About 160,000 vertices a frame; slow and large"),
 )
 """Name, cells and description of each preset."""
 BAKES = (

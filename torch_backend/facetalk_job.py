@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from torch_backend.audio.loading import DecodedAudio
     from torch_backend.inference.facetalk import FaceTalkPredictor
 
-_VERTICES_OF_CELL = 2.0
+_VERTICES_OF_CELL = 2.5
 """Vertices of a head's surface for each cell of a square as wide as the grid."""
 _BYTES_OF_VERTEX = 40
 """Of a mesh sequence: position, colour, two triangles."""

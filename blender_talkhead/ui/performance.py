@@ -11,6 +11,8 @@ from .reasons import NO_NUMPY, has_numpy
 from .wrapped_text import draw_text
 
 _RIG_MODIFIER = "TalkHead rig"
+_FRAMES_MODIFIER = "TalkHead frames"
+"""As scene.frame_meshes, which needs numpy."""
 _DATA_PROPERTY = "talkhead_performance"
 """As bake.performed_motion, which needs numpy."""
 FACE = ("mouth_strength", "jaw_strength", "upper_face_strength", "blink_rate", "smoothing")
@@ -34,6 +36,9 @@ def why_not_apply(context: Any) -> str:
     if not has_numpy():
         return NO_NUMPY
     head = performing_head(context)
+    active = None if context.view_layer is None else context.view_layer.objects.active
+    if head is None and active is not None and _FRAMES_MODIFIER in active.modifiers:
+        return "A mesh sequence has no controls; FaceTalk's surface One Mesh has them"
     if head is None:
         return "Select a head whose speech was animated with this version"
     if not head.is_editable or not head.data.is_editable:

@@ -32,6 +32,7 @@ from blender_talkhead.reporting import JobReporter
 from blender_talkhead.scene import preview
 from blender_talkhead.scene.mesh import read_evaluated_positions
 from blender_talkhead.session import session
+from blender_talkhead.ui.performance import why_not_apply
 from blender_talkhead.ui.reasons import why_not_animate
 from blender_talkhead.ui.takes import list_takes
 from tests.in_blender.file_state import file_state
@@ -73,6 +74,9 @@ def takes_of_facetalk(folder: Path, surface: str) -> None:
             settings.target_kind, settings.target = "OBJECT", heads[0]
             settings.surface, settings.takes = "tracked", 1
             assert "shows a mesh sequence" in why_not_animate(bpy.context)
+            bpy.context.view_layer.objects.active = heads[0]
+            assert "no controls" in why_not_apply(bpy.context)
+            bpy.context.view_layer.objects.active = None
             settings.target_kind, settings.target = "NEW", None
             settings.surface, settings.takes = surface, 3
         for head in heads:

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from blender_talkhead.session import Session
-from blender_talkhead.ui.estimates import corrected_speed_factor, estimate_animation
+from blender_talkhead.ui.estimates import corrected_speed_factor, estimate_animation, estimate_sequence, with_takes
 from blender_talkhead.ui.wrapped_text import describe_bytes, describe_seconds, letters_per_line, wrap_text
 
 
@@ -106,3 +106,14 @@ def test_session_asks_for_one_check() -> None:
     kept.missing = ""
     kept.ask_for_check()
     assert len(calls) == 1
+
+
+def test_estimates_of_facetalk_grow_with_takes_and_cells() -> None:
+    one, two = estimate_sequence(10.0, 64), estimate_sequence(10.0, 64, takes=2)
+    assert two.file_bytes == 2 * one.file_bytes and one.seconds < two.seconds < 2 * one.seconds
+    fine = estimate_sequence(10.0, 128)
+    assert fine.file_bytes == 4 * one.file_bytes and 2 * one.seconds < fine.seconds < 5 * one.seconds
+    tracked = estimate_animation(10.0, 5_000, "basis", 24.0)
+    assert with_takes(tracked, 10.0, 3).file_bytes == 3 * tracked.file_bytes
+    assert with_takes(tracked, 10.0, 1).seconds > tracked.seconds
+    assert estimate_sequence(10.0, 64, speed_factor=3.0).seconds == pytest.approx(3 * one.seconds)
