@@ -33,7 +33,7 @@ SEED = 7_531
 """No other sentences or mixtures are drawn with it."""
 SPEECH_SHARE = 0.5
 FIRST_HELD_OUT_IDENTITY = 3_000_000
-LIPSCHITZ = 2.0
+LIPSCHITZ = 1.5
 """Of a learned field, with a margin."""
 
 

@@ -18,6 +18,7 @@ import torch_backend
 from torch_backend.config import load_toml_config
 from torch_backend.models.nphm import BackwardNPHM, ForwardNPHM
 from torch_backend.models.nphm_config import BackwardNPHMConfig, ForwardNPHMConfig
+from torch_backend.training.nphm_run import load_training_config
 
 CONFIGS = Path(torch_backend.__file__).parent / "configs"
 
@@ -38,12 +39,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
     generator = torch.Generator().manual_seed(0)
     anchors = torch.randn(39, 3, generator=generator) * 0.2
     points = torch.rand(1, options.points, 3, generator=generator) - 0.5
     identity, expression = torch.randn(1, 1344, generator=generator), torch.randn(1, 200, generator=generator)
-    for name in ("nphm", "nphm_small"):
-        config = load_toml_config(CONFIGS / f"{name}.toml", BackwardNPHMConfig)
+    sizes = {
+        "nphm": load_toml_config(CONFIGS / "nphm.toml", BackwardNPHMConfig),
+        "nphm_head": load_training_config(CONFIGS / "nphm_head.toml", Path()).model,
+    }
+    for name, config in sizes.items():
         model = BackwardNPHM(config, anchors).eval()
         dense = BackwardNPHM(dataclasses.replace(config, num_neighbors=39), anchors).eval()
         hyper = torch.cat([points, points[..., : config.hyper_size]], dim=-1)

@@ -14,6 +14,7 @@ from torch_backend import models
 from torch_backend.config import load_toml_config
 from torch_backend.models.nphm import BackwardNPHM, ForwardNPHM
 from torch_backend.models.nphm_config import BackwardNPHMConfig, ForwardNPHMConfig, IdentitySizes
+from torch_backend.training.nphm_run import load_training_config
 
 CONFIGS = Path(models.__file__).parents[1] / "configs"
 TINY_IDENTITY = IdentitySizes(num_anchors=5, num_mirrored_pairs=2, global_size=3, local_size=2)
@@ -69,10 +70,10 @@ def test_forward_sizes_are_the_official_ones() -> None:
 
 def test_config_files_are_the_official_and_a_small_one() -> None:
     assert load_toml_config(CONFIGS / "nphm.toml", BackwardNPHMConfig) == BackwardNPHMConfig()
-    small = load_toml_config(CONFIGS / "nphm_small.toml", BackwardNPHMConfig)
-    changed = {"member_hidden_size": 64, "deformation_hidden_size": 128}
+    small = load_training_config(CONFIGS / "nphm_head.toml", Path()).model
+    changed = {"member_hidden_size": 64, "deformation_hidden_size": 192}
     assert small == dataclasses.replace(BackwardNPHMConfig(), **changed)
-    assert count(BackwardNPHM(small).parameters()) == 663_954
+    assert count(BackwardNPHM(small).parameters()) == 797_138
 
 
 def test_untrained_backward_model_does_not_move_points() -> None:

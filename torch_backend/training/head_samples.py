@@ -34,7 +34,8 @@ class HeadSamplesConfig:
     box_points: int = 400
     """Points anywhere in the box."""
     motion_share: float = 0.4
-    """Share of surface points that are drawn where expressions move the skin, in proportion to the motion's size."""
+    """Share of surface points that are drawn where blendshapes move the skin, in proportion to the largest share of a
+    blendshape's reach."""
     fine_share: float = 0.3
     """Share of surface points that are drawn on lips and eyelids, by area."""
     box_margin_mm: float = 15.0
@@ -185,7 +186,9 @@ class HeadSampler:
     def _face_chances(self, rest: NDArray[np.float64]) -> NDArray[np.float64]:
         corners = rest[self.triangles]
         areas = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-        motion = np.linalg.norm(self.mean_head.blendshapes[:, : self._skin], axis=2).max(axis=0)
+        lengths = np.linalg.norm(self.mean_head.blendshapes[:, : self._skin], axis=2)
+        # Relative to each blendshape's largest: a lid counts as much as the jaw, which moves four times as far.
+        motion = (lengths / np.maximum(lengths.max(axis=1, keepdims=True), 1e-6)).max(axis=0)
         is_fine = np.zeros(self._skin, bool)
         for name in _FINE_REGIONS:
             is_fine[self.mean_head.regions[name]] = True

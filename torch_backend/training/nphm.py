@@ -64,6 +64,8 @@ class HeadDataConfig:
     deformation_points: int = 512
     beside_mm: float = 0.4
     """Half of the correspondences lie beside the skin, with this standard deviation."""
+    held_out_entries: int = 32
+    """Poses that are only evaluated on; the last three eighths are identities, one each."""
     seed: int = 1
     """Of pools and expressions."""
 
@@ -75,6 +77,8 @@ class HeadLossConfig:
     canonical: float = 1.0
     posed: float = 1.0
     deformation: float = 1.0
+    tail: float = 0.25
+    """Of the squares of the same errors: lids and corners of the mouth are few points that move far."""
     volume: float = 0.25
     """Of where the points of the posed distances come from."""
     anchors: float = 1.0
@@ -187,9 +191,9 @@ class HeadModelRecipe:
             terms["canonical"] = loss.canonical * self._distance_error(predicted, batch["rest_distances"])
         if "moved" in batch:
             offsets, _ = bare.deform(batch["moved"], batch["moved_identity"], batch["moved_codes"])
-            terms["deformation"] = (
-                loss.deformation * self._offset_error(offsets, batch["origin"] - batch["moved"]).mean()
-            )
+            error = self._offset_error(offsets, batch["origin"] - batch["moved"])
+            terms["deformation"] = loss.deformation * error.mean()
+            terms["tail"] = loss.tail * error.square().mean()
         if "points" in batch:
             offsets, hyper = bare.deform(batch["points"], batch["posed_identity"], batch["codes"])
             canonical = torch.cat([batch["points"] + offsets, hyper], dim=-1)
@@ -294,8 +298,10 @@ class HeadModelRecipe:
             "canonical": canonical_weights().tolist(),
         }
         for drawn in ("posed_batch", "posed_points", "canonical_batch", "canonical_points_drawn", "deformation_batch",
-                      "deformation_points", "beside_mm"):  # fmt: skip
+                      "deformation_points", "beside_mm", "held_out_entries"):  # fmt: skip
             source["data"].pop(drawn)
+        if name == "held_out":
+            source["entries"] = self.config.data.held_out_entries
         return load_or_make_pool(self._pools / name, source, make)
 
     def _make_posed(self) -> DistancePool:
@@ -324,6 +330,8 @@ class HeadModelRecipe:
 
     def _make_held_out(self) -> DistancePool:
         speech = make_speech_frames(40, HELD_OUT_SEED)
-        weights = draw_expressions(32, speech, np.random.default_rng(HELD_OUT_SEED))
-        chosen = [0] * 20 + [1 + index for index in range(12)]
+        count = self.config.data.held_out_entries
+        weights = draw_expressions(count, speech, np.random.default_rng(HELD_OUT_SEED))
+        others = 3 * count // 8
+        chosen = [0] * (count - others) + [1 + index % (len(self.faces) - 1) for index in range(others)]
         return make_pool(self.sampler, self.faces, chosen, weights, HELD_OUT_SEED, self._report)
