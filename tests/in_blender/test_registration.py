@@ -97,6 +97,7 @@ sys.modules["numpy"] = None
 from blender_talkhead import registration
 from blender_talkhead.session import Note, session
 from tests.in_blender.recorded_layout import RecordedLayout
+from blender_talkhead.operators.choices import DEMO_RECORDING
 from blender_talkhead.ui import backend_box, panels, preferences_view
 registration.register("talkhead")
 context = SimpleNamespace(
@@ -121,6 +122,17 @@ for source in ("FILE", "STRIP"):
             settings.source, settings.target_kind, settings.bake = source, kind, bake
             for each in panels.CLASSES:
                 drawn(panel(each))
+settings.method, settings.audio, settings.source = "facetalk", str(DEMO_RECORDING), "FILE"
+for surface, wanted in (("tracked", "vertices"), ("sequence", "grid")):
+    for kind in ("OBJECT", "NEW"):
+        settings.surface, settings.target_kind, settings.detail = surface, kind, "SAMPLED"
+        layout = drawn(panel(panels.TALKHEAD_PT_animate))
+        assert {"take", "takes", "guidance", "diversity", "surface", wanted} <= set(layout.properties), layout.properties
+        assert "95 frames at 24 fps" in layout.text, layout.text  # 3.92 s
+        drawn(panel(panels.TALKHEAD_PT_options))
+settings.method = "mmtalker"
+layout = drawn(panel(panels.TALKHEAD_PT_animate))
+assert "take" not in layout.properties
 session.missing = "no Python with torch was found"
 layout = drawn(panel(panels.TALKHEAD_PT_animate))
 assert {"talkhead.install_backend", "talkhead.choose_python"} <= set(layout.operators)
