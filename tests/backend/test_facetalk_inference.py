@@ -14,10 +14,11 @@ from torch_backend.audio.speech_encoder import SpeechEncoder, load_speech_encode
 from torch_backend.head import load_head
 from torch_backend.head.expression_codes import load_expression_space
 from torch_backend.head.identity import apply_identity
-from torch_backend.inference.facetalk import FaceTalkPredictor
+from torch_backend.inference.facetalk import DEFAULT_WEIGHTS, FaceTalkPredictor
 from torch_backend.inference.facetalk_sampling import SamplingConfig
 from torch_backend.inference.facetalk_take import CurvesOfTake
 from torch_backend.performance.perform import UPPER_FACE
+from torch_backend.training.mouth_codes import load_mouth_of_codes
 
 SECONDS = 3.0
 FRAMES = 73
@@ -143,3 +144,14 @@ def test_weights_that_do_not_fit_are_named(folder: Path, encoder: SpeechEncoder,
         FaceTalkPredictor(predictor.model, encoder, "", "another head")
     with pytest.raises(BackendError):
         FaceTalkPredictor.load(folder / "mmtalker.safetensors", encoder)
+
+
+@pytest.mark.skipif(not DEFAULT_WEIGHTS.is_file(), reason="no weights of FaceTalk ship")
+def test_shipped_weights_rest_in_silence_and_blink() -> None:
+    predictor, mouth = FaceTalkPredictor.load(), load_mouth_of_codes()
+    noise = (1e-3 * np.random.default_rng(0).standard_normal(10 * 16_000)).astype(np.float32)
+    takes = _sample(predictor, noise, SamplingConfig(takes=2))
+    assert np.abs(takes @ mouth.opening).max() < 0.25  # millimetres
+    blinks = load_expression_space().decode(takes)[..., BLENDSHAPE_INDEX["eyeBlinkLeft"]]
+    assert (blinks.max(axis=1) > 0.5).all() and (blinks > 0.5).mean() < 0.15
+    assert np.abs(blinks[0] - blinks[1]).max() > 0.5  # each take in its own time

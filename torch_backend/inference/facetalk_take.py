@@ -29,6 +29,7 @@ BLOCK_FRAMES = 24
 _PLANNED = tuple(name for name in UPPER_FACE if name.startswith(("eyeBlink", "eyeLook")))
 _PLANNED_COLUMNS = [BLENDSHAPE_INDEX[name] for name in _PLANNED]
 _PLANNED_PLACES = [UPPER_FACE.index(name) for name in _PLANNED]
+_GAZE_COLUMNS = [BLENDSHAPE_INDEX[name] for name in UPPER_FACE if name.startswith("eyeLook")]
 _TONGUE_OUT = BLENDSHAPE_INDEX["tongueOut"]
 
 
@@ -74,6 +75,7 @@ class CurvesOfTake:
         """Curves (stop - first, 52) within 0..1."""
         curves = self._space.decode(np.asarray(self._codes[first:stop], np.float32))
         curves[:, _TONGUE_OUT] = 0.0  # moves no skin; the tongue listens for itself
+        curves[:, _GAZE_COLUMNS] = 0.0  # gaze is not in the codes: what is read there is noise
         if self.performance is not None:
             curves[:, _PLANNED_COLUMNS] = self.performance.upper_face[first:stop, _PLANNED_PLACES]
         return curves
