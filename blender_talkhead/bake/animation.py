@@ -49,6 +49,8 @@ from .targets import find_target, require_usable_target
 
 MIN_START, MAX_START = -100_000, 1_000_000
 TYPICAL_VERTICES = 12_000
+FACETALK_ERROR_LIMIT_MM = 0.1
+"""The neural head is right to about a quarter of a millimetre; shape keys for less would store its own small errors."""
 OWN_MESH = 0
 """In place of a number of vertices: the head's own mesh."""
 _BUILD_PART = 0.95
@@ -83,10 +85,18 @@ class AnimationSettings:
     """Bake mode cache: the PC2 file; None is a new name beside the .blend file."""
     sound_strip: str | None = None
     """Name of a strip of the scene that plays the recording already: no other is added."""
-    error_limit_mm: float = DEFAULT_ERROR_LIMIT_MM
-    """Bake mode basis: largest distance of any vertex in any frame from the motion."""
+    error_limit_mm: float | None = None
+    """Bake mode basis: largest distance of any vertex in any frame from the motion; None is what the method's motion is
+    worth (`basis_limit_mm`)."""
     facetalk: FaceTalkSettings = field(default_factory=FaceTalkSettings)
     """What FaceTalk alone is asked for; other methods ignore it."""
+
+    @property
+    def basis_limit_mm(self) -> float:
+        """The limit of the bake mode basis."""
+        if self.error_limit_mm is not None:
+            return self.error_limit_mm
+        return FACETALK_ERROR_LIMIT_MM if self.method == "facetalk" else DEFAULT_ERROR_LIMIT_MM
 
     @property
     def makes_sequence(self) -> bool:
@@ -133,7 +143,7 @@ def prepare_animation(settings: AnimationSettings, scene: Any, output: Path) -> 
         scene_frame_rate=timeline.scene_rate(scene),
         audio_start_seconds=settings.audio_start_seconds,
         audio_duration_seconds=settings.audio_duration_seconds,
-        basis_error_limit_mm=settings.error_limit_mm if settings.bake == "basis" else None,
+        basis_error_limit_mm=settings.basis_limit_mm if settings.bake == "basis" else None,
         **(settings.facetalk.as_fields() if settings.method == "facetalk" else {}),
     )
     validate_job(job)
@@ -167,7 +177,7 @@ def bake_animation_steps(settings: AnimationSettings, clip: MotionClip, scene: A
         rate = timeline.scene_rate(scene)
         num_frames = count_clip_frames((clip.num_frames - 1) / clip.info.frame_rate, clip.info.frame_rate, rate)
         require_possible_bake(settings.bake, num_frames, clip.num_vertices, folder)
-        bake = BakeSettings(settings.bake, settings.start, settings.error_limit_mm, partial)
+        bake = BakeSettings(settings.bake, settings.start, settings.basis_limit_mm, partial)
         steps = build_take_steps(clip, bake, scene, target, created)
         while True:
             try:

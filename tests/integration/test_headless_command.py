@@ -185,7 +185,7 @@ def test_bad_input_and_missing_backend(tmp_path: Path, audio: Path, environment:
         (3, "4 vertices", ["animate", audio, "--file", blend, "--target", "Backdrop"], {}),
         (4, "TALKHEAD_PYTHON", ["animate", audio, "--output", blend], {"TALKHEAD_PYTHON": "/nowhere/python"}),
         (1, "occupied", ["animate", audio, "--output", tmp_path / "occupied" / "a.blend"], {}),
-        (2, "ships mmtalker", ["animate", audio, "--output", blend, "--method", "hicode"], {}),
+        (2, "has mmtalker and facetalk", ["animate", audio, "--output", blend, "--method", "hicode"], {}),
     ]
     for code, words, arguments, variables in cases:
         result = talkhead(environment, *arguments, **variables)

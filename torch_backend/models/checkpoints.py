@@ -29,7 +29,10 @@ from blender_talkhead.contract.errors import BackendError, OutputError
 FORMAT_VERSION = 1
 _HEADER_KEY = "talkhead"
 _REQUIRED_KEYS = ("format_version", "kind", "config", "step", "metrics", "code_version")
-_REMEDY = "Install the extension again, or pass --weights with a file that this version wrote."
+_REMEDY = (
+    "Install the extension again, or name a file that this version wrote with --weights or --head-weights of "
+    "`python -m torch_backend`."
+)
 
 
 def read_code_version() -> str:
