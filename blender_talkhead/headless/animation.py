@@ -262,7 +262,8 @@ def describe_result(result: dict[str, Any]) -> str:
     if result["bake"] == "basis":
         detail += f", {result['num_shape_keys']} shape keys, at most {result['max_error_mm']:.3f} mm from the motion"
     if result["further"]:
-        detail += f", and {len(result['further'])} further takes"
+        count = len(result["further"])
+        detail += f", and {count} further take{'s' if count > 1 else ''}"
     written = " and ".join(result[name] for name in ("output", "preview") if result[name] is not None)
     return f"done: {written} ({detail})"
 

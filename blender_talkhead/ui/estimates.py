@@ -27,7 +27,7 @@ _CURVE_BYTES_PER_FRAME = 4_000
 _FACETALK_RATE = 24.0
 _DRAWING_SECONDS_PER_SECOND = 0.2
 """Drawing the expression codes of one take."""
-_FRAME_SECONDS, _FRAME_SECONDS_PER_CELL = 0.15, 1.5e-4
+_FRAME_SECONDS, _FRAME_SECONDS_PER_CELL = 0.1, 2.2e-4
 _VERTICES_OF_CELL = 2.4
 """Of the surface, for each cell of a square as wide as the grid."""
 _SEQUENCE_BYTES = 0.7e9
