@@ -37,6 +37,8 @@ from torch_backend.metrics.code_jitter import (
 from torch_backend.training.code_sequences import CodeSequences, load_code_sequences
 from torch_backend.training.mouth_codes import load_mouth_of_codes
 
+SCORED = 2000
+"""Points of the true surface a frame."""
 LEAST_COSINE = 0.25
 """Between a surface's normal and the way to the scanner."""
 
@@ -50,14 +52,15 @@ class Scanner:
         self.triangles = head.skin_triangles[np.isin(head.skin_triangles, visible).all(axis=1)]
 
     def points(self, weights: np.ndarray, generator: np.random.Generator, clean: bool = False) -> np.ndarray:
-        """(n, 3) metres of a frame."""
+        """(n, 3) metres of a frame; clean ones are fewer, and lie on the surface."""
+        number = SCORED if clean else self.number
         posed = self.head.pose(weights)[: self.head.num_skin_vertices].astype(np.float64)
         corners = posed[self.triangles]
         crosses = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         areas = np.linalg.norm(crosses, axis=1)
         facing = crosses[:, 2] > LEAST_COSINE * areas
-        chosen = generator.choice(len(areas), self.number, p=areas * facing / (areas * facing).sum())
-        points = np.einsum("nc,nci->ni", generator.dirichlet([1, 1, 1], self.number), corners[chosen])
+        chosen = generator.choice(len(areas), number, p=areas * facing / (areas * facing).sum())
+        points = np.einsum("nc,nci->ni", generator.dirichlet([1, 1, 1], number), corners[chosen])
         if clean:
             return points
         points += generator.normal(size=points.shape) * self.noise_mm * 1e-3

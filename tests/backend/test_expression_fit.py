@@ -12,7 +12,7 @@ from tests.backend.analytic_head import ALIVE, CODE_SIZE, IDENTITY_SIZE, Analyti
 from torch_backend.fitting.code_prior import CodePrior, prior_of_codes, standard_prior
 from torch_backend.fitting.config import ExpressionFitConfig, load_fitting_config
 from torch_backend.fitting.expression_fit import ExpressionFitter, blend_shares, window_ranges
-from torch_backend.fitting.window_solver import WindowProblem, _GaussNewton, temporal_loss
+from torch_backend.fitting.window_solver import WindowProblem, _GaussNewton, expression_motion, temporal_loss
 from torch_backend.metrics.code_jitter import frame_difference_mae, frame_difference_rmse, second_difference_rmse
 
 IDENTITY = torch.tensor([0.1, -0.2, 0.0, 5.0])
@@ -155,3 +155,40 @@ def test_shipped_settings_are_the_papers_where_it_names_them() -> None:
     named = ("window_frames", "overlap_frames", "points_per_frame", "sdf_weight", "temporal_weight",
              "regularization_weight", "iterations", "learning_rate", "late_learning_rate", "late_from")  # fmt: skip
     assert [getattr(shipped, name) for name in named] == [10, 2, 5000, 10.0, 0.1, 0.0025, 500, 1e-3, 1e-4, 300]
+
+
+def bounded_prior() -> CodePrior:
+    """Codes made of weights within 0..1: one shape for either way of each entry, as left and right, and one unused."""
+    free = prior()
+    shapes = torch.cat([torch.eye(CODE_SIZE)[:ALIVE], -torch.eye(CODE_SIZE)[:ALIVE], torch.zeros(1, CODE_SIZE)])
+    return replace(free, generators=shapes * 0.35)
+
+
+def test_weights_of_shapes_are_found_within_their_bounds() -> None:
+    truth = smooth_codes(12)
+    head, sequence = AnalyticHead(), clouds(truth, half=True)
+    config = replace(CONFIG, temporal_weight=1e-4, sparsity_weight=1e-6)
+    fitter = ExpressionFitter(head, IDENTITY, bounded_prior(), config)  # type: ignore[arg-type]
+    found = fitter.fit(len(sequence), sequence.__getitem__, 0).codes
+    assert np.abs(found).max() <= 0.35 + 1e-6  # the truth goes to 0.4
+    inside = np.abs(truth) < 0.3
+    assert np.abs(found - truth)[inside].max() < 0.05
+    free = ExpressionFitter(head, IDENTITY, bounded_prior(), replace(config, bounded=False))  # type: ignore[arg-type]
+    assert np.abs(free.fit(len(sequence), sequence.__getitem__, 0).codes - truth).max() < 0.05
+
+
+def test_adam_keeps_the_bounds_too() -> None:
+    sequence = clouds(smooth_codes(4))
+    config = replace(CONFIG, solver="adam", iterations=300, learning_rate=0.02, late_learning_rate=2e-3, late_from=200)
+    fitter = ExpressionFitter(AnalyticHead(), IDENTITY, bounded_prior(), config)  # type: ignore[arg-type]
+    by_adam = fitter.fit(4, sequence.__getitem__, 0).codes
+    solver = replace(config, solver="gauss_newton")
+    other = ExpressionFitter(AnalyticHead(), IDENTITY, bounded_prior(), solver)  # type: ignore[arg-type]
+    assert np.abs(by_adam - other.fit(4, sequence.__getitem__, 0).codes).max() < 0.03
+
+
+def test_points_are_drawn_where_expressions_move_the_head() -> None:
+    points = np.array([[0.4, 0.0, 0.0], [-0.3, -0.3, -0.3], [0.0, 0.4, 0.0], [9.0, 0.0, 0.0]], np.float32)
+    motion = expression_motion(AnalyticHead(), IDENTITY, prior(), points)  # type: ignore[arg-type]
+    assert motion[3] < 1e-9 < motion[1] < 0.5 * motion[0]
+    assert min(motion[0], motion[2]) > 0.003

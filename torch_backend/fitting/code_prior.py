@@ -24,6 +24,8 @@ class CodePrior:
     """(C,) float32 standard deviation of each entry; 0 for entries that stay at their mean and are not fitted."""
     size: float
     """Root mean square length of the codes without their mean: the unit in which a fit takes its steps."""
+    generators: torch.Tensor | None = None
+    """(W, C) where every code is w @ generators with w within 0..1, as of blendshapes; None for other models."""
 
     def __post_init__(self) -> None:
         if self.mean.ndim != 1 or self.mean.shape != self.spread.shape or not bool((self.spread >= 0).all()):

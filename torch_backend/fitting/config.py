@@ -31,6 +31,14 @@ class ExpressionFitConfig:
     """lambda_reg of equation 16."""
     huber_threshold: float = 0.05
     """Change of an entry between frames above which the Huber loss grows linearly."""
+    bounded: bool = True
+    """Whether codes that are made of blendshape weights are fitted as weights within 0..1 (ours); then
+    `sparsity_weight` takes the place of `regularization_weight`."""
+    sparsity_weight: float = 3e-4
+    """Cost of a weight of 1."""
+    moving_share: float = 0.5
+    """Share of the points that are drawn where expressions move the head, in proportion to that; the paper's clouds
+    hold the face alone."""
     iterations: int = 500
     """Steps of Adam a window."""
     learning_rate: float = 1e-3
@@ -51,8 +59,10 @@ class ExpressionFitConfig:
             raise ValueError("points_per_frame, iterations and rounds must be at least 1")
         if min(self.sdf_weight, self.learning_rate, self.late_learning_rate, self.huber_threshold) <= 0:
             raise ValueError("sdf_weight, learning rates and huber_threshold must be over 0")
-        if min(self.temporal_weight, self.regularization_weight) < 0:
+        if min(self.temporal_weight, self.regularization_weight, self.sparsity_weight) < 0:
             raise ValueError("weights must not be negative")
+        if not 0.0 <= self.moving_share <= 1.0:
+            raise ValueError(f"expected a moving_share of 0 to 1, got {self.moving_share}")
         if self.refine_pose and self.solver != "gauss_newton":
             raise ValueError("refine_pose needs solver gauss_newton")
 

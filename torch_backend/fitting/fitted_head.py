@@ -35,6 +35,7 @@ SPACE_KEY = "head_space"
 _USUAL_PARAMETER = 0.35
 """Size of identity parameters."""
 _DRAWN_EXPRESSIONS = 300
+_STILL_MM = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,4 +99,6 @@ def _built_in_priors() -> HeadPriors:
     drawn = space.encode(weights)
     drawn[:, space.num_motion :] = 0.0  # gaze and tongue move no skin
     prior = prior_of_codes(drawn)
-    return HeadPriors(subspace, CodePrior(torch.zeros_like(prior.mean), prior.spread, prior.size))
+    moving = np.linalg.norm(space.matrix[:, : space.num_motion], axis=1) > _STILL_MM
+    generators = torch.from_numpy(space.matrix[moving].astype(np.float32))
+    return HeadPriors(subspace, CodePrior(torch.zeros_like(prior.mean), prior.spread, prior.size, generators))

@@ -1,7 +1,9 @@
 """Codes of the frames of one window: the objective of FaceTalk's equations 16-18, by Adam or by Gauss-Newton.
 
-Unknowns are the living entries of each frame's code, less the prior's mean, in units of the prior's size; figures of
-official models, whose codes have about length 1, hold for every model then. Lengths are in the model's unit.
+Codes count as their living entries, less the prior's mean, in units of the prior's size; figures of official models,
+whose codes have about length 1, hold for every model then. The unknowns are these entries; or, where the model's codes
+are made of blendshape weights, those within 0..1. Points on a surface say little of motion along it, and the bounds say
+what a face can do. Lengths are in the model's unit.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import lsq_linear
 from torch.nn import functional
 
 from torch_backend.fitting.code_prior import CodePrior
@@ -26,6 +29,9 @@ _FIRST_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-3, 1e-6, 1e4
 _SETTLED = 1e-4
 """Relative gain of a round at which the rounds end."""
 _TINY = 1e-12
+_PROBES = 6
+_STEADINESS = 1e-3
+"""Chooses the smallest of weights that look alike."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +80,19 @@ def temporal_loss(codes: torch.Tensor, threshold: float) -> torch.Tensor:
     return functional.huber_loss(codes[1:], codes[:-1], reduction="sum", delta=threshold)
 
 
+def expression_motion(
+    model: BackwardNPHM, identity: torch.Tensor, prior: CodePrior, points: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """(p,) how far expressions move the head about points (p, 3), by a few random codes; model's unit."""
+    generator = torch.Generator().manual_seed(0)
+    codes = prior.mean + torch.randn(_PROBES, len(prior.mean), generator=generator) * prior.spread
+    places = torch.from_numpy(points)[None].expand(_PROBES, -1, -1)
+    with torch.no_grad():
+        offsets, _ = model.deform(places, identity.expand(_PROBES, -1), codes)
+        motion = (offsets - offsets.mean(dim=0)).norm(dim=-1).mean(dim=0)
+    return motion.double().numpy()
+
+
 def rotation_matrices(vectors: torch.Tensor) -> torch.Tensor:
     """(n, 3, 3) of rotation vectors (n, 3) in radians."""
     zero = torch.zeros_like(vectors[:, 0])
@@ -89,37 +108,76 @@ class _Solver:
         self.problem, self.config = problem, config
         prior = problem.prior
         self.alive, self.size = prior.alive, prior.size
-        self.start = self.to_unknowns(torch.from_numpy(problem.start_codes))
-        self.before = None
-        if problem.before is not None:
-            self.before = self.to_unknowns(torch.from_numpy(problem.before)[None])
+        generators = prior.generators if config.bounded else None
+        self.is_bounded = generators is not None
+        # (U, K): entries of codes = unknowns @ to_entries.
+        self.to_entries = torch.eye(len(self.alive), dtype=torch.float64)
+        if generators is not None:
+            self.to_entries = generators[:, self.alive].double() / self.size
+        entries = self.entries_of(torch.from_numpy(problem.start_codes))
+        self.start = self._weights_of(entries) if self.is_bounded else entries
+        self.before = None if problem.before is None else self.entries_of(torch.from_numpy(problem.before)[None])
         self.has_points = torch.tensor([len(cloud) > 0 for cloud in problem.clouds])
+        self._shares = [self._drawing_shares(cloud) for cloud in problem.clouds]
 
-    def to_unknowns(self, codes: torch.Tensor) -> torch.Tensor:
-        return (codes - self.problem.prior.mean)[:, self.alive] / self.size
+    def entries_of(self, codes: torch.Tensor) -> torch.Tensor:
+        """(n, K) float64 of codes (n, X)."""
+        return (codes.double() - self._base())[:, self.alive] / self.size
 
     def to_codes(self, unknowns: torch.Tensor) -> torch.Tensor:
-        codes = self.problem.prior.mean.expand(len(unknowns), -1)
-        return codes.index_add(1, self.alive, unknowns.to(codes.dtype) * self.size)
+        """(n, X) float32 of unknowns (n, U)."""
+        entries = unknowns.double() @ self.to_entries
+        base = self._base().expand(len(unknowns), -1)
+        return base.index_add(1, self.alive, entries * self.size).float()
+
+    def _base(self) -> torch.Tensor:
+        """Weights of 0 have the code 0, whatever the mean is."""
+        mean = self.problem.prior.mean.double()
+        return torch.zeros_like(mean) if self.is_bounded else mean
+
+    def _weights_of(self, entries: torch.Tensor) -> torch.Tensor:
+        """(n, U) weights within 0..1 whose entries (n, K) are nearest."""
+        matrix = torch.cat([self.to_entries.T, torch.eye(len(self.to_entries)).double() * _STEADINESS]).numpy()
+        found: dict[bytes, torch.Tensor] = {}
+        for row in entries.numpy():
+            if row.tobytes() not in found:
+                target = np.concatenate([row, np.zeros(len(self.to_entries))])
+                solved = lsq_linear(matrix, target, (0.0, 1.0)).x if row.any() else np.zeros(len(self.to_entries))
+                found[row.tobytes()] = torch.from_numpy(solved).clamp(0.0, 1.0)
+        return torch.stack([found[row.tobytes()] for row in entries.numpy()])
+
+    def _drawing_shares(self, cloud: NDArray[np.float32]) -> NDArray[np.float64] | None:
+        """(p,) chances of a cloud's points; None where all are alike."""
+        share = self.config.moving_share
+        if share == 0.0 or not len(cloud):
+            return None
+        motion = expression_motion(self.problem.model, self.problem.identity, self.problem.prior, cloud)
+        total = motion.sum()
+        if total <= 0:
+            return None
+        chances = (1.0 - share) / len(cloud) + share * motion / total
+        return chances / chances.sum()
 
     def draw(self, number: int) -> torch.Tensor:
         """(n, S, 3) points, with repeats where a cloud has fewer; zeros for empty clouds."""
         generator, drawn = self.problem.generator, []
-        for cloud in self.problem.clouds:
+        for cloud, shares in zip(self.problem.clouds, self._shares, strict=True):
             if not len(cloud):
                 drawn.append(np.zeros((number, 3), np.float32))
-            elif len(cloud) >= number:
+            elif shares is None and len(cloud) >= number:
                 drawn.append(cloud[generator.choice(len(cloud), number, replace=False, shuffle=False)])
             else:
-                drawn.append(cloud[generator.integers(len(cloud), size=number)])
+                drawn.append(cloud[generator.choice(len(cloud), number, p=shares)])
         return torch.from_numpy(np.stack(drawn))
 
     def steadiness(self, unknowns: torch.Tensor) -> torch.Tensor:
-        """Temporal and regularising terms of equation 16."""
-        known = unknowns if self.before is None else torch.cat([self.before.to(unknowns.dtype), unknowns])
-        changes = temporal_loss(known, self.config.huber_threshold)
-        lengths = (unknowns.square().sum(dim=1) + _TINY).sqrt().sum()
-        return self.config.temporal_weight * changes + self.config.regularization_weight * lengths
+        """Temporal and regularising terms of equation 16, for unknowns (n, U)."""
+        entries = unknowns.double() @ self.to_entries
+        known = entries if self.before is None else torch.cat([self.before, entries])
+        cost = self.config.temporal_weight * temporal_loss(known, self.config.huber_threshold)
+        if self.is_bounded:
+            return cost + self.config.sparsity_weight * unknowns.double().sum()
+        return cost + self.config.regularization_weight * (entries.square().sum(dim=1) + _TINY).sqrt().sum()
 
     def distances(self, points: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         """(n, S) signed distances."""
@@ -127,7 +185,7 @@ class _Solver:
         return self.problem.model.signed_distance(points, identity, codes)
 
     def finish(self, unknowns: torch.Tensor, poses: torch.Tensor, points: torch.Tensor) -> FittedWindow:
-        codes = self.to_codes(unknowns.float())
+        codes = self.to_codes(unknowns)
         with torch.no_grad():
             errors = self.distances(_posed(points, poses.float()), codes).abs().mean(dim=1).numpy()
         errors[~self.has_points.numpy()] = np.nan
@@ -152,6 +210,9 @@ class _Adam(_Solver):
                 loss = config.sdf_weight * (distances * self.has_points).sum() + self.steadiness(unknowns)
                 (unknowns.grad,) = torch.autograd.grad(loss, [unknowns])
             optimizer.step()
+            if self.is_bounded:
+                with torch.no_grad():
+                    unknowns.clamp_(0.0, 1.0)
         return self.finish(unknowns.detach(), poses, self.draw(config.points_per_frame))
 
 
@@ -166,16 +227,14 @@ class _GaussNewton(_Solver):
     def solve(self) -> FittedWindow:
         """Rounds until the objective settles."""
         start_poses = torch.from_numpy(self.problem.start_poses).double() / POSE_UNIT
-        unknowns = torch.cat([self.start.double(), start_poses[:, : self.num_poses]], dim=1)
+        unknowns = torch.cat([self.start, start_poses[:, : self.num_poses]], dim=1)
         damping = _FIRST_DAMPING
         value = self._objective(unknowns)
         for _ in range(self.config.rounds):
             matrix, slope = self._normal_equations(unknowns)
             gained = 0.0
             while damping <= _MOST_DAMPING:
-                damped = matrix + torch.diag(matrix.diagonal() * damping + _TINY)
-                step = torch.linalg.solve(damped, slope).view_as(unknowns)
-                tried = unknowns - step
+                tried = self._stepped(unknowns, matrix, slope, damping)
                 new_value = self._objective(tried)
                 if new_value < value:
                     gained = value - new_value
@@ -187,9 +246,27 @@ class _GaussNewton(_Solver):
         codes, poses = self._split(unknowns)
         return self.finish(codes, poses, self.points)
 
+    def _stepped(
+        self, unknowns: torch.Tensor, matrix: torch.Tensor, slope: torch.Tensor, damping: float
+    ) -> torch.Tensor:
+        """A damped step; weights that are at a bound and would leave it stay there, others are cut at it."""
+        free = torch.ones_like(unknowns, dtype=torch.bool)
+        count = len(self.to_entries)
+        if self.is_bounded:
+            weights, pull = unknowns[:, :count], slope.view_as(unknowns)[:, :count]
+            free[:, :count] = ~(((weights <= 0.0) & (pull > 0)) | ((weights >= 1.0) & (pull < 0)))
+        rows = torch.nonzero(free.flatten()).flatten()
+        part = matrix[rows][:, rows]
+        step = torch.zeros_like(slope)
+        step[rows] = torch.linalg.solve(part + torch.diag(part.diagonal() * damping + _TINY), slope[rows])
+        tried = unknowns - step.view_as(unknowns)
+        if self.is_bounded:
+            tried[:, :count] = tried[:, :count].clamp(0.0, 1.0)
+        return tried
+
     def _split(self, unknowns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Codes' unknowns (n, K), and poses (n, 6) in radians and units."""
-        count = len(self.alive)
+        """Codes' unknowns (n, U), and poses (n, 6) in radians and units."""
+        count = len(self.to_entries)
         if not self.num_poses:
             return unknowns, torch.from_numpy(self.problem.start_poses).double()
         return unknowns[:, :count], unknowns[:, count:] * POSE_UNIT
@@ -197,7 +274,7 @@ class _GaussNewton(_Solver):
     def _objective(self, unknowns: torch.Tensor) -> float:
         codes, poses = self._split(unknowns)
         with torch.no_grad():
-            distances = self.distances(_posed(self.points, poses.float()), self.to_codes(codes.float()))
+            distances = self.distances(_posed(self.points, poses.float()), self.to_codes(codes))
             data = (distances.abs().mean(dim=1) * self.has_points).sum().double()
             value = self.config.sdf_weight * data + self.steadiness(codes)
             if self.num_poses:
@@ -211,9 +288,10 @@ class _GaussNewton(_Solver):
     def _normal_equations(self, unknowns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Matrix (nD, nD) and gradient (nD,) of the reweighted least squares at the unknowns."""
         config = self.config
-        count, width = unknowns.shape
         codes, poses = self._split(unknowns)
-        posed, all_codes = _posed(self.points, poses.float()), self.to_codes(codes.float())
+        entries = codes @ self.to_entries
+        count, width = len(unknowns), entries.shape[1] + self.num_poses
+        posed, all_codes = _posed(self.points, poses.float()), self.to_codes(codes)
         matrix = torch.zeros(count, width, count, width, dtype=torch.float64)
         slope = torch.zeros(count, width, dtype=torch.float64)
         for frame in torch.nonzero(self.has_points).flatten().tolist():
@@ -222,10 +300,15 @@ class _GaussNewton(_Solver):
             weighted = rows * shares[:, None]
             matrix[frame, :, frame] += weighted.T @ rows
             slope[frame] += weighted.T @ values
-        self._add_steadiness(matrix, slope, codes)
+        self._add_steadiness(matrix, slope, entries)
         if self.num_poses:
             self._add_pose_cost(matrix, slope, poses / POSE_UNIT)
-        return matrix.view(count * width, -1), slope.flatten()
+        if self.is_bounded:
+            way = torch.block_diag(self.to_entries, torch.eye(self.num_poses, dtype=torch.float64))
+            matrix = torch.einsum("ua,iajb,vb->iujv", way, matrix, way)
+            slope = slope @ way.T
+            slope[:, : len(self.to_entries)] += config.sparsity_weight
+        return matrix.reshape(slope.numel(), -1), slope.flatten()
 
     def _jacobian(self, points: torch.Tensor, code: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Distances (S,) of one frame's posed points and their derivatives (S, D) by its unknowns, float64.
@@ -249,7 +332,7 @@ class _GaussNewton(_Solver):
     def _add_steadiness(self, matrix: torch.Tensor, slope: torch.Tensor, codes: torch.Tensor) -> None:
         config, (count, alive) = self.config, codes.shape
         entries = torch.arange(alive)
-        known = codes if self.before is None else torch.cat([self.before.double(), codes])
+        known = codes if self.before is None else torch.cat([self.before, codes])
         changes = known.diff(dim=0)
         threshold = config.huber_threshold
         shares = config.temporal_weight * (threshold / changes.abs().clamp_min(threshold))
@@ -262,6 +345,8 @@ class _GaussNewton(_Solver):
                 matrix[number, entries, number - 1, entries] -= share
                 matrix[number - 1, entries, number, entries] -= share
                 slope[number - 1, :alive] -= share * change
+        if self.is_bounded:
+            return
         pull = config.regularization_weight / codes.norm(dim=1).clamp_min(_SMALLEST_LENGTH)
         for number in range(count):
             matrix[number, entries, number, entries] += pull[number]
