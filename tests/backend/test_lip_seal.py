@@ -8,7 +8,7 @@ import torch
 
 from blender_talkhead.facial.blendshapes import BLENDSHAPE_INDEX
 from torch_backend.head import load_head
-from torch_backend.inference.lip_seal import LIMIT_MILLIMETRES, LipSeal
+from torch_backend.inference.lip_seal import LIMIT_MILLIMETRES, CurveSeal, LipSeal
 from torch_backend.modules.motion_space import MotionSpace
 from torch_backend.speech_corpus.articulation import build_mouth_generators
 
@@ -69,3 +69,24 @@ def test_the_space_of_another_head_is_refused() -> None:
     space = MotionSpace(torch.zeros(2, 10, 3), torch.tensor([0]), torch.zeros(2, 1, 3))
     with pytest.raises(ValueError, match="vertices"):
         LipSeal(HEAD, space)
+
+
+def test_curves_that_nearly_close_the_lips_close_them() -> None:
+    head = load_head()
+    curves = np.zeros((4, 52), np.float32)
+    curves[:, BLENDSHAPE_INDEX["jawOpen"]] = [0.0, 0.01, 0.02, 0.4]
+    sealed = CurveSeal(head)(curves)
+    upper, lower = head.lip_contact_pairs.T
+    middle = np.abs(head.vertices[upper, 0]) < 0.35 * np.abs(head.vertices[upper, 0]).max()
+
+    def opening(values: np.ndarray) -> np.ndarray:
+        moved = 1e3 * np.stack([head.pose(row) for row in values])
+        return (moved[:, upper[middle], 1] - moved[:, lower[middle], 1]).mean(axis=1)
+
+    rest = opening(0 * curves[:1])
+    apart, closed = opening(curves) - rest, opening(sealed) - rest
+    assert 0.2 < apart[1] < 0.5 < apart[2] < 1.0 < apart[3]
+    assert closed[1] < 0.3 * apart[1] and closed[1] < closed[2] < apart[2]  # order stays
+    np.testing.assert_array_equal(sealed[[0, 3]], curves[[0, 3]])
+    mouth_close = BLENDSHAPE_INDEX["mouthClose"]
+    np.testing.assert_array_equal(np.delete(sealed, mouth_close, axis=1), np.delete(curves, mouth_close, axis=1))

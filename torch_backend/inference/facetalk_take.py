@@ -13,9 +13,10 @@ from blender_talkhead.facial.blendshapes import ARKIT_BLENDSHAPES, BLENDSHAPE_IN
 from blender_talkhead.facial.blinks import encode_blinks
 from blender_talkhead.facial.remainder import round_curves
 from torch_backend.audio.speech_encoder import SpeechEncoder
-from torch_backend.head import Head
+from torch_backend.head import Head, load_head
 from torch_backend.head.expression_codes import load_expression_space
 from torch_backend.head.tongue_motion import build_tongue_motion
+from torch_backend.inference.lip_seal import CurveSeal
 from torch_backend.inference.mmtalker import MMTalkerPlan, anchor_points, carry_to_identity, complete_motion
 from torch_backend.inference.performed_motion import PerformedTracks, build_clip_blendshapes, build_pivots
 from torch_backend.inference.skin_mesh import interpolate_points
@@ -62,6 +63,7 @@ class CurvesOfTake:
         """
         self._codes = codes
         self._space = load_expression_space()
+        self._seal = CurveSeal(load_head())
         self.performance: Performance | None = None
         if performance:
             self.performance = perform_recording(samples, len(codes), FRAME_RATE, eye_centers, seed)
@@ -76,6 +78,7 @@ class CurvesOfTake:
         curves = self._space.decode(np.asarray(self._codes[first:stop], np.float32))
         curves[:, _TONGUE_OUT] = 0.0  # moves no skin; the tongue listens for itself
         curves[:, _GAZE_COLUMNS] = 0.0  # gaze is not in the codes: what is read there is noise
+        curves = self._seal(curves)
         if self.performance is not None:
             curves[:, _PLANNED_COLUMNS] = self.performance.upper_face[first:stop, _PLANNED_PLACES]
         return curves

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from blender_talkhead.facial.blendshapes import BLENDSHAPE_INDEX
 from torch_backend.head.head import Head
 from torch_backend.metrics.mouth_shape import MIDDLE_SHARE
 from torch_backend.modules.motion_space import MotionSpace
@@ -20,6 +22,8 @@ LIMIT_MILLIMETRES = 1.0
 CONTACT_WEIGHT = 300.0
 """Of the squared vector between the lips at a contact pair, against the squared change of a vertex."""
 _MILLIMETRES_PER_CENTIMETRE = 10.0
+_MILLIMETRES_PER_METRE = 1000.0
+_MOUTH_CLOSE = BLENDSHAPE_INDEX["mouthClose"]
 
 
 class LipSeal:
@@ -55,4 +59,30 @@ class LipSeal:
         apart = (weights @ self._opening / LIMIT_MILLIMETRES).clamp(0.0, 1.0)
         share = 1.0 - apart.square() * (3.0 - 2.0 * apart)
         sealed: torch.Tensor = weights + share[:, None] * (weights @ self._change)
+        return sealed
+
+
+class CurveSeal:
+    """The same for curves of the built-in head: what is missing is added to mouthClose."""
+
+    def __init__(self, head: Head) -> None:
+        """Measure what every curve does to the lips.
+
+        Args:
+            head: the mean head, whose lips touch at rest.
+        """
+        upper, lower = np.asarray(head.lip_contact_pairs).T
+        across = np.abs(head.vertices[upper, 0])
+        middle = across < MIDDLE_SHARE * across.max()
+        heights = head.blendshapes[..., 1].astype(np.float64) * _MILLIMETRES_PER_METRE
+        self._opening = (heights[:, upper[middle]] - heights[:, lower[middle]]).mean(axis=1)
+
+    def __call__(self, curves: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Curves (T, 52) into those of the same with nearly closed lips closed."""
+        opening = np.maximum(curves @ self._opening, 0.0)
+        apart = np.clip(opening / LIMIT_MILLIMETRES, 0.0, 1.0)
+        share = 1.0 - apart**2 * (3.0 - 2.0 * apart)
+        sealed = curves.copy()
+        needed = share * opening / -self._opening[_MOUTH_CLOSE]
+        sealed[:, _MOUTH_CLOSE] = np.minimum(curves[:, _MOUTH_CLOSE] + needed, 1.0)
         return sealed
