@@ -113,6 +113,7 @@ def main() -> None:
     parser.add_argument("--outliers", type=float, default=0.02)
     parser.add_argument("--solver", default="gauss_newton", choices=("gauss_newton", "adam"))
     parser.add_argument("--temporal", type=float, nargs="+", help="weights; default: none and the shipped one")
+    parser.add_argument("--as-paper", action="store_true", help="codes without bounds, points of the whole cloud")
     parser.add_argument("--regularization", type=float)
     parser.add_argument("--huber", type=float)
     options = parser.parse_args()
@@ -125,6 +126,7 @@ def main() -> None:
     sequences = load_code_sequences(options.sequences)
     clips = choose_clips(sequences, options.clips, options.frames)
     config = replace(load_fitting_config().expression, solver=options.solver, points_per_frame=options.points)
+    config = replace(config, bounded=False, moving_share=0.0) if options.as_paper else config
     config = config if options.regularization is None else replace(config, regularization_weight=options.regularization)
     config = config if options.huber is None else replace(config, huber_threshold=options.huber)
     rows = {}
