@@ -151,8 +151,10 @@ def test_wrong_inputs_are_named() -> None:
 
 
 def test_settings_are_the_papers_where_it_names_them() -> None:
-    named = {"window_frames": 10, "overlap_frames": 2, "points_per_frame": 5000, "sdf_weight": 10.0, "iterations": 500,
-             "regularization_weight": 0.0025, "learning_rate": 1e-3, "late_learning_rate": 1e-4, "late_from": 300}  # fmt: skip
+    named = {
+        "window_frames": 10, "overlap_frames": 2, "points_per_frame": 5000, "sdf_weight": 10.0, "iterations": 500,
+        "regularization_weight": 0.0025, "learning_rate": 1e-3, "late_learning_rate": 1e-4, "late_from": 300,
+    }  # fmt: skip
     for settings in (load_fitting_config().expression, ExpressionFitConfig()):
         assert {name: getattr(settings, name) for name in named} == named
     assert ExpressionFitConfig().temporal_weight == 0.1  # ships with less, which was measured
