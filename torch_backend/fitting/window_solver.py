@@ -29,7 +29,9 @@ _FIRST_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-3, 1e-6, 1e4
 _SETTLED = 1e-4
 """Relative gain of a round at which the rounds end."""
 _TINY = 1e-12
-_PROBES = 6
+_PROBES = 4
+_POOL = 4
+"""Points are drawn from this many times their number."""
 _STEADINESS = 1e-3
 """Chooses the smallest of weights that look alike."""
 
@@ -118,7 +120,8 @@ class _Solver:
         self.start = self._weights_of(entries) if self.is_bounded else entries
         self.before = None if problem.before is None else self.entries_of(torch.from_numpy(problem.before)[None])
         self.has_points = torch.tensor([len(cloud) > 0 for cloud in problem.clouds])
-        self._shares = [self._drawing_shares(cloud) for cloud in problem.clouds]
+        self._clouds = [self._thinned(cloud) for cloud in problem.clouds]
+        self._shares = [self._drawing_shares(cloud) for cloud in self._clouds]
 
     def entries_of(self, codes: torch.Tensor) -> torch.Tensor:
         """(n, K) float64 of codes (n, X)."""
@@ -146,6 +149,13 @@ class _Solver:
                 found[row.tobytes()] = torch.from_numpy(solved).clamp(0.0, 1.0)
         return torch.stack([found[row.tobytes()] for row in entries.numpy()])
 
+    def _thinned(self, cloud: NDArray[np.float32]) -> NDArray[np.float32]:
+        """No more points of a cloud than are worth weighing."""
+        most = _POOL * self.config.points_per_frame
+        if len(cloud) <= most or self.config.moving_share == 0.0:
+            return cloud
+        return cloud[self.problem.generator.choice(len(cloud), most, replace=False, shuffle=False)]
+
     def _drawing_shares(self, cloud: NDArray[np.float32]) -> NDArray[np.float64] | None:
         """(p,) chances of a cloud's points; None where all are alike."""
         share = self.config.moving_share
@@ -161,7 +171,7 @@ class _Solver:
     def draw(self, number: int) -> torch.Tensor:
         """(n, S, 3) points, with repeats where a cloud has fewer; zeros for empty clouds."""
         generator, drawn = self.problem.generator, []
-        for cloud, shares in zip(self.problem.clouds, self._shares, strict=True):
+        for cloud, shares in zip(self._clouds, self._shares, strict=True):
             if not len(cloud):
                 drawn.append(np.zeros((number, 3), np.float32))
             elif shares is None and len(cloud) >= number:
