@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,6 +30,7 @@ class StubSurface:
 
     grid: int
     has_colors: bool = True
+    pictures: dict[str, bytes] = field(default_factory=dict)
 
 
 class StubPredictor:

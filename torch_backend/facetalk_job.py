@@ -256,7 +256,8 @@ def _write_sequence(
 ) -> Callable[[], object]:
     """Write the frames that are missing; returns what gives the folder its name."""
     is_resumable = work.job.cache is not None
-    writer = work.open_files.enter_context(MeshSequenceWriter(take.folder, take.info, plan.has_colors, is_resumable))
+    sequence = MeshSequenceWriter(take.folder, take.info, plan.has_colors, is_resumable, plan.pictures)
+    writer = work.open_files.enter_context(sequence)
     if not is_resumable:
         work.open_files.enter_context(unfinished_folder(writer.partial_folder))
     begun, num_frames = writer.num_written, take.info.num_frames
@@ -265,7 +266,7 @@ def _write_sequence(
     if begun < num_frames:
         performed = work.job.performance
         for mesh in work.predictor.extract(codes, work.audio.samples, plan, take.seed, begun, performed):
-            writer.append(mesh.vertices, mesh.faces, mesh.colors)
+            writer.append(mesh.vertices, mesh.faces, mesh.colors, mesh.places)
             report((writer.num_written - begun) / (num_frames - begun))
     return writer.commit
 

@@ -79,7 +79,7 @@ def mesh_sequence_steps(
     require_last_frame(settings.start, num_scene_frames)
     with CreatedBlocks() as created:
         with created.recording():
-            material = create_surface_material(sequence.vertex_colors is not None)
+            material = create_surface_material(sequence.vertex_colors is not None, sequence.pictures)
             carrier = bpy.data.meshes.new(settings.name)
             carrier.materials.append(material)
             item = bpy.data.objects.new(settings.name, carrier)

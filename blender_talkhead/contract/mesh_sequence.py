@@ -13,8 +13,8 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -31,8 +31,18 @@ KIND = "mesh_sequence"
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int32]
 ColorArray = NDArray[np.uint8]
+PlaceArray = NDArray[np.uint16]
 
 _COLORS_FILE = "vertex_colors"
+_PLACES_FILE = "vertex_places"
+PICTURE_FILES = {
+    "skin_color": "skin_color.png",
+    "skin_roughness": "skin_roughness.jpg",
+    "eye_color": "eye_color.jpg",
+}
+"""Pictures that vertex places point into, by name."""
+PLACE_SCALE = 65_535
+"""What stands for 1 in vertex places."""
 _LOG_FILE = "frames.bin"
 """Of an unfinished sequence: vertices and triangles of each complete frame, written after these."""
 _SHAPE_FILE = "unfinished.json"
@@ -48,6 +58,9 @@ class FrameMesh:
     """(F, 3) vertices of this frame, counter-clockwise seen from outside."""
     colors: ColorArray | None = None
     """(V, 3) sRGB, 0..255."""
+    places: PlaceArray | None = None
+    """(V, 5) in parts of PLACE_SCALE: texture coordinates u, v in the pictures of the skin, u, v in that of the eyes,
+    and how far the vertex belongs to an eye."""
 
 
 @dataclass
@@ -65,6 +78,10 @@ class MeshSequence:
     """(T + 1,) first triangle of each frame, then M."""
     vertex_colors: ColorArray | None = None
     """(N, 3) sRGB, 0..255; memory-mapped."""
+    vertex_places: PlaceArray | None = None
+    """(N, 5) as in FrameMesh; memory-mapped."""
+    pictures: dict[str, Path] = field(default_factory=dict)
+    """Pictures that the places point into, by the names of PICTURE_FILES."""
 
     @property
     def num_frames(self) -> int:
@@ -88,9 +105,10 @@ class MeshSequence:
             _read_rows(self.vertices, *part),
             _read_rows(self.faces, *rows),
             None if self.vertex_colors is None else _read_rows(self.vertex_colors, *part),
+            None if self.vertex_places is None else _read_rows(self.vertex_places, *part),
         )
         try:
-            _require_mesh(mesh, mesh.colors is not None)
+            _require_mesh(mesh, mesh.colors is not None, mesh.places is not None)
         except ValueError as error:
             raise BackendError(f"the mesh sequence is damaged at frame {index}: {error}") from error
         return mesh
@@ -108,15 +126,27 @@ class MeshSequenceWriter:
         has_colors: whether every frame has colours.
         resumable: whether to keep and to continue. One writer at a time; that the frames belong together is up to the
             caller, who names the folder by what they depend on.
+        pictures: bytes of pictures by the names of PICTURE_FILES; with any, every frame has places in them.
 
     Raises:
         ValueError: `info` is not that of a mesh sequence.
         OutputError: the folder cannot be written, or exists and is not a result folder.
     """
 
-    def __init__(self, folder: Path, info: ResultInfo, has_colors: bool = False, resumable: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        info: ResultInfo,
+        has_colors: bool = False,
+        resumable: bool = False,
+        pictures: Mapping[str, bytes] | None = None,
+    ) -> None:
         if info.kind != KIND:
             raise ValueError(f"expected a result of kind {KIND!r}, got {info.kind!r}")
+        self._pictures = dict(pictures or {})
+        unknown = sorted(set(self._pictures) - set(PICTURE_FILES))
+        if unknown:
+            raise ValueError(f"pictures must be named {', '.join(PICTURE_FILES)}, got {', '.join(unknown)}")
         self._target = Path(folder)
         self._info = info
         self._has_colors = has_colors
@@ -149,20 +179,27 @@ class MeshSequenceWriter:
         """Frames appended so far, those of earlier writers included."""
         return len(self._vertex_starts) - 1
 
-    def append(self, vertices: FloatArray, faces: IntArray, colors: ColorArray | None = None) -> None:
+    def append(
+        self,
+        vertices: FloatArray,
+        faces: IntArray,
+        colors: ColorArray | None = None,
+        places: PlaceArray | None = None,
+    ) -> None:
         """Append a frame.
 
         Args:
             vertices: (V, 3) metres, float32.
             faces: (F, 3) vertices of this frame, int32.
             colors: (V, 3) sRGB uint8, where the sequence has colours.
+            places: (V, 5) uint16, where it has pictures.
 
         Raises:
             ValueError: an array has the wrong type, shape or range, or there are more frames than announced.
             OutputError: the disk is full or not writable.
         """
-        mesh = FrameMesh(vertices, faces, colors)
-        _require_mesh(mesh, self._has_colors)
+        mesh = FrameMesh(vertices, faces, colors, places)
+        _require_mesh(mesh, self._has_colors, bool(self._pictures))
         if self.num_written >= self._info.num_frames:
             raise ValueError(f"expected {self._info.num_frames} frames in all, got more")
         if not self._files:
@@ -170,6 +207,8 @@ class MeshSequenceWriter:
         arrays: dict[str, NDArray[Any]] = {"vertices": vertices, "faces": faces}
         if colors is not None:
             arrays[_COLORS_FILE] = colors
+        if places is not None:
+            arrays[_PLACES_FILE] = places
         self._guarded(lambda: self._append(arrays))
         self._vertex_starts.append(self._vertex_starts[-1] + len(vertices))
         self._face_starts.append(self._face_starts[-1] + len(faces))
@@ -198,8 +237,8 @@ class MeshSequenceWriter:
     def _begin(self) -> None:
         self._target.parent.mkdir(parents=True, exist_ok=True)
         self._partial.mkdir()
-        for name, dtype in self._types().items():
-            self._files[name] = _GrowingArray(self._partial / f"{name}.npy", dtype)
+        for name, (dtype, columns) in self._types().items():
+            self._files[name] = _GrowingArray(self._partial / f"{name}.npy", dtype, columns)
         if self._resumable:
             self._log = (self._partial / _LOG_FILE).open("wb", buffering=0)
             (self._partial / _SHAPE_FILE).write_text(self._shape(), encoding="utf-8")
@@ -208,9 +247,9 @@ class MeshSequenceWriter:
         """Take over the complete frames of an earlier writer; anything doubtful begins anew."""
         try:
             counts = self._read_log()
-            for name, dtype in self._types().items():
+            for name, (dtype, columns) in self._types().items():
                 num_rows = int(counts[:, 1 if name == "faces" else 0].sum())
-                self._files[name] = _GrowingArray(self._partial / f"{name}.npy", dtype, num_rows)
+                self._files[name] = _GrowingArray(self._partial / f"{name}.npy", dtype, columns, num_rows)
         except (OSError, ValueError):
             self._close()
             shutil.rmtree(self._partial)
@@ -233,10 +272,17 @@ class MeshSequenceWriter:
         return counts
 
     def _shape(self) -> str:
-        return json.dumps({"num_frames": self._info.num_frames, "has_colors": self._has_colors})
+        kept = {"num_frames": self._info.num_frames, "arrays": sorted(self._types())}
+        return json.dumps(kept, sort_keys=True)
 
-    def _types(self) -> dict[str, str]:
-        return {"vertices": "<f4", "faces": "<i4"} | ({_COLORS_FILE: "|u1"} if self._has_colors else {})
+    def _types(self) -> dict[str, tuple[str, int]]:
+        """Type and columns of each growing array."""
+        types = {"vertices": ("<f4", 3), "faces": ("<i4", 3)}
+        if self._has_colors:
+            types[_COLORS_FILE] = ("|u1", 3)
+        if self._pictures:
+            types[_PLACES_FILE] = ("<u2", 5)
+        return types
 
     def _append(self, arrays: dict[str, NDArray[Any]]) -> None:
         for name, array in arrays.items():
@@ -252,6 +298,8 @@ class MeshSequenceWriter:
         self._close()
         np.save(self._partial / "vertex_starts.npy", np.array(self._vertex_starts, np.int64), allow_pickle=False)
         np.save(self._partial / "face_starts.npy", np.array(self._face_starts, np.int64), allow_pickle=False)
+        for name, content in self._pictures.items():
+            (self._partial / PICTURE_FILES[name]).write_bytes(content)
         (self._partial / RESULT_FILE).write_text(self._info.to_json(), encoding="utf-8")
         for name in (_SHAPE_FILE, _LOG_FILE):
             (self._partial / name).unlink(missing_ok=True)
@@ -272,21 +320,22 @@ class MeshSequenceWriter:
 
 
 class _GrowingArray:
-    """A .npy file of rows of 3 that is written before their number is known."""
+    """A .npy file of rows that is written before their number is known."""
 
-    def __init__(self, path: Path, dtype: str, num_rows: int | None = None) -> None:
+    def __init__(self, path: Path, dtype: str, columns: int = 3, num_rows: int | None = None) -> None:
         """Begin a file, or go on behind the first `num_rows` of one.
 
         Raises:
             ValueError: the file has fewer.
         """
         self._dtype = dtype
+        self._columns = columns
         self._num_rows = 0
         self._file: BinaryIO = path.open("wb" if num_rows is None else "r+b")  # closed by finish or close
         self._write_header()
         self._data_start = self._file.tell()
         if num_rows is not None:
-            end = self._data_start + num_rows * 3 * np.dtype(dtype).itemsize
+            end = self._data_start + num_rows * columns * np.dtype(dtype).itemsize
             if self._file.seek(0, os.SEEK_END) < end:
                 self._file.close()
                 raise ValueError(f"{path.name} ends before row {num_rows}")
@@ -313,7 +362,7 @@ class _GrowingArray:
         self._file.close()
 
     def _write_header(self) -> None:
-        header = {"descr": self._dtype, "fortran_order": False, "shape": (self._num_rows, 3)}
+        header = {"descr": self._dtype, "fortran_order": False, "shape": (self._num_rows, self._columns)}
         np.lib.format.write_array_header_1_0(self._file, header)
 
 
@@ -340,9 +389,13 @@ def load_mesh_sequence(folder: Path) -> MeshSequence:
         colors = None
         if (folder / f"{_COLORS_FILE}.npy").exists():
             colors = _load_rows(folder, _COLORS_FILE, np.uint8, int(vertex_starts[-1]))
+        places = None
+        if (folder / f"{_PLACES_FILE}.npy").exists():
+            places = _load_rows(folder, _PLACES_FILE, np.uint16, int(vertex_starts[-1]), 5)
+        pictures = {name: folder / file for name, file in PICTURE_FILES.items() if (folder / file).is_file()}
     except (OSError, ValueError, TypeError, EOFError, OverflowError) as error:
         raise BackendError(f"the mesh sequence {folder} is missing or damaged: {error}") from error
-    return MeshSequence(info, vertices, faces, vertex_starts, face_starts, colors)
+    return MeshSequence(info, vertices, faces, vertex_starts, face_starts, colors, places, pictures)
 
 
 def _load_starts(folder: Path, name: str, num_frames: int) -> NDArray[np.int64]:
@@ -353,27 +406,27 @@ def _load_starts(folder: Path, name: str, num_frames: int) -> NDArray[np.int64]:
     return starts
 
 
-def _load_rows(folder: Path, name: str, dtype: type, num_rows: int) -> Any:
+def _load_rows(folder: Path, name: str, dtype: type, num_rows: int, columns: int = 3) -> Any:
     path = folder / f"{name}.npy"
     # An array without rows cannot be mapped.
     rows = np.load(path, mmap_mode="r" if num_rows else None, allow_pickle=False)
-    require_array(name, rows, dtype, (num_rows, 3))
+    require_array(name, rows, dtype, (num_rows, columns))
     return rows
 
 
 def _read_rows(source: NDArray[Any], first: int, stop: int) -> NDArray[Any]:
-    """Return rows of 3 of a mapped file by reading it: mapped pages count as memory of the process."""
+    """Return rows of a mapped file by reading it: mapped pages count as memory of the process."""
     if not isinstance(source, np.memmap) or source.filename is None:
         return np.array(source[first:stop])
-    row_bytes = 3 * source.dtype.itemsize
-    offset = source.offset + first * row_bytes
-    rows = np.fromfile(source.filename, source.dtype, 3 * (stop - first), offset=offset)
-    if len(rows) != 3 * (stop - first):
+    columns = source.shape[1]
+    offset = source.offset + first * columns * source.dtype.itemsize
+    rows = np.fromfile(source.filename, source.dtype, columns * (stop - first), offset=offset)
+    if len(rows) != columns * (stop - first):
         raise BackendError(f"the mesh sequence is damaged: {Path(source.filename).name} ends before row {stop}")
-    return rows.reshape(-1, 3)
+    return rows.reshape(-1, columns)
 
 
-def _require_mesh(mesh: FrameMesh, has_colors: bool) -> None:
+def _require_mesh(mesh: FrameMesh, has_colors: bool, has_places: bool) -> None:
     num_vertices = len(mesh.vertices)
     require_array("vertices", mesh.vertices, np.float32, (num_vertices, 3))
     require_array("faces", mesh.faces, np.int32, (len(mesh.faces), 3))
@@ -384,3 +437,7 @@ def _require_mesh(mesh: FrameMesh, has_colors: bool) -> None:
         raise ValueError(f"expected {'colours' if has_colors else 'no colours'} in every frame of this sequence")
     if mesh.colors is not None:
         require_array("colors", mesh.colors, np.uint8, (num_vertices, 3))
+    if (mesh.places is not None) != has_places:
+        raise ValueError(f"expected {'places' if has_places else 'no places'} in every frame of this sequence")
+    if mesh.places is not None:
+        require_array("places", mesh.places, np.uint16, (num_vertices, 5))

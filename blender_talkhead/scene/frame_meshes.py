@@ -10,9 +10,11 @@ from typing import Any
 
 import bpy
 import numpy as np
+from numpy.typing import NDArray
 
-from ..contract.mesh_sequence import FrameMesh
+from ..contract.mesh_sequence import PLACE_SCALE, FrameMesh
 from .coordinates import to_blender_axes
+from .materials import EYE_PLACE, EYE_SHARE, SKIN_PLACE
 from .mesh import COLOR_ATTRIBUTE
 
 MODIFIER_NAME = "TalkHead frames"
@@ -36,11 +38,22 @@ def create_frame_object(mesh: FrameMesh, name: str, materials: list[Any]) -> Any
         opaque = np.ones((len(mesh.vertices), 4), np.float32)
         opaque[:, :3] = mesh.colors / np.float32(255.0)
         colors.data.foreach_set("color_srgb", opaque.reshape(-1))
+    if mesh.places is not None:
+        _write_places(data, mesh.places)
     for material in materials:
         data.materials.append(material)
     data.shade_smooth()
     data.update(calc_edges=True)
     return bpy.data.objects.new(name, data)
+
+
+def _write_places(data: Any, places: NDArray[np.uint16]) -> None:
+    """Store where each vertex lies in the pictures, as attributes that the material reads."""
+    shares = places.astype(np.float32) / np.float32(PLACE_SCALE)
+    for name, columns in ((SKIN_PLACE, slice(0, 2)), (EYE_PLACE, slice(2, 4))):
+        attribute = data.attributes.new(name, "FLOAT2", "POINT")
+        attribute.data.foreach_set("vector", np.ascontiguousarray(shares[:, columns]).reshape(-1))
+    data.attributes.new(EYE_SHARE, "FLOAT", "POINT").data.foreach_set("value", np.ascontiguousarray(shares[:, 4]))
 
 
 def create_frame_collection(name: str) -> Any:

@@ -58,6 +58,8 @@ EYE_RINGS: dict[str, tuple[float, tuple[float, float, float]]] = {
 """Eye polygons with a material of their own, from outside in: radius in the eyes' picture and colour in the solid
 viewport. They render like the rest of the eye; without them the solid viewport shows blank eyes."""
 _IRIS_DEPTH_M = 0.0022
+SKIN_PLACE, EYE_PLACE, EYE_SHARE = "Skin place", "Eye place", "Eye"
+"""Attributes of a mesh sequence's vertices: texture coordinates in the pictures, and what belongs to an eye."""
 MOUTH_ATTRIBUTE = "Mouth"
 """Mesh attribute that is 1 inside the mouth."""
 _MOUTH_GLOW = 0.10
@@ -101,8 +103,13 @@ def create_materials(clip: MotionClip) -> dict[str, Any]:
     return materials
 
 
-def create_surface_material(has_colors: bool) -> Any:
-    """Make the material of a surface without parts: the look of skin, in its vertex colours where it has them."""
+def create_surface_material(has_colors: bool, pictures: dict[str, Path] | None = None) -> Any:
+    """Make the material of a surface without parts: the look of skin, and of eyes where it has pictures of them.
+
+    Args:
+        has_colors: whether it has vertex colours, which are shown where there are no pictures.
+        pictures: by the names of contract.mesh_sequence.PICTURE_FILES; they are packed into the file.
+    """
     material = bpy.data.materials.new("TalkHead surface")
     tree = enable_nodes(material)
     shader = next(node for node in tree.nodes if node.type == "BSDF_PRINCIPLED")
@@ -110,9 +117,40 @@ def create_surface_material(has_colors: bool) -> Any:
     _set_surface(shader, surface)
     material.diffuse_color = (*surface.shown, 1.0)
     shader.inputs["Base Color"].default_value = (*surface.shown, 1.0)
-    if has_colors:
+    if pictures and {"skin_color", "eye_color"} <= set(pictures):
+        _show_pictures(tree, shader, pictures)
+    elif has_colors:
         tree.links.new(_vertex_colors(tree), shader.inputs["Base Color"])
     return material
+
+
+def _show_pictures(tree: Any, shader: Any, pictures: dict[str, Path]) -> None:
+    """Colour by the pictures of skin and eyes, where the vertices lie in them; eyes shine."""
+    skin = _picture_node(tree, pictures["skin_color"], "TalkHead skin colour", 280)
+    skin.interpolation = "Cubic"
+    eye = _picture_node(tree, pictures["eye_color"], "TalkHead eye colour", -20)
+    share = _attribute(tree, EYE_SHARE, (-900, 560))
+    tree.links.new(_attribute(tree, SKIN_PLACE, (-900, 280)).outputs["Vector"], skin.inputs["Vector"])
+    tree.links.new(_attribute(tree, EYE_PLACE, (-900, -20)).outputs["Vector"], eye.inputs["Vector"])
+    edge = tree.nodes.new("ShaderNodeMapRange")  # a sharp edge between two vertices
+    edge.location = (-620, 560)
+    edge.inputs["From Min"].default_value, edge.inputs["From Max"].default_value = 0.45, 0.55
+    tree.links.new(share.outputs["Fac"], edge.inputs["Value"])
+    mix = tree.nodes.new("ShaderNodeMix")
+    mix.data_type, mix.location = "RGBA", (-280, 280)
+    tree.links.new(edge.outputs["Result"], mix.inputs["Factor"])
+    inputs = {socket.name: socket for socket in mix.inputs if socket.type == "RGBA"}
+    tree.links.new(skin.outputs["Color"], inputs["A"])
+    tree.links.new(eye.outputs["Color"], inputs["B"])
+    result = next(socket for socket in mix.outputs if socket.type == "RGBA")
+    tree.links.new(result, shader.inputs["Base Color"])
+    tree.links.new(edge.outputs["Result"], shader.inputs["Coat Weight"])
+
+
+def _attribute(tree: Any, name: str, location: tuple[float, float]) -> Any:
+    node = tree.nodes.new("ShaderNodeAttribute")
+    node.attribute_name, node.location = name, location
+    return node
 
 
 def create_hair_material() -> Any:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from blender_talkhead.contract.errors import BackendError
+from blender_talkhead.contract.mesh_sequence import PLACE_SCALE
 from blender_talkhead.facial.blendshapes import BLENDSHAPE_INDEX
 from tests.untrained_weights import make_speech, write_untrained_facetalk, write_untrained_weights
 from torch_backend.audio.speech_encoder import load_speech_encoder
@@ -23,6 +24,7 @@ from torch_backend.inference.facetalk import FaceTalkPredictor
 from torch_backend.inference.facetalk_surface import SurfaceColors
 from torch_backend.inference.head_model import BuiltInHeadModel
 from torch_backend.inference.neural_skin import NeuralSkin
+from torch_backend.inference.skin_mesh import to_texture_coordinates
 
 RADIUS = 0.35
 SHIFT = 0.01
@@ -140,7 +142,7 @@ def test_surfaces_follow_the_codes(predictor: FaceTalkPredictor) -> None:
         for mesh, expected in zip(
             predictor.extract(codes, samples, plan, 0, first, performance=False), meshes[first:], strict=True
         ):
-            for name in ("vertices", "faces", "colors"):
+            for name in ("vertices", "faces", "colors", "places"):
                 np.testing.assert_array_equal(getattr(mesh, name), getattr(expected, name))
             if first == 7:
                 break
@@ -151,10 +153,13 @@ def test_colours_are_those_of_the_nearest_place() -> None:
     colors = SurfaceColors(replace(head, vertices=head.pose(canonical_weights())))
     vertices = np.array([100, 4000])
     places = head.pose(canonical_weights())[vertices].astype(np.float64)
-    painted = colors.paint(places, None)
+    painted, where = colors.paint(places, None)
     linear = head.vertex_colors[vertices].astype(np.float64)
     expected = 255 * (1.055 * linear ** (1 / 2.4) - 0.055)
     np.testing.assert_allclose(painted, expected, atol=1.0)
+    uv = to_texture_coordinates(head.uv[vertices])
+    np.testing.assert_allclose(where[:, :2] / PLACE_SCALE, uv, atol=2e-5)
+    assert (where[:, 4] == 0).all(), "far from the eyes"
 
 
 def test_eyes_turn_in_colour() -> None:
@@ -164,8 +169,12 @@ def test_eyes_turn_in_colour() -> None:
     front = center + np.array([0.0, 0.0, head.eye_radius])
     side = center + head.eye_radius * np.array([np.sin(0.9), 0.0, np.cos(0.9)])
     turn = np.array([[np.cos(0.9), 0, np.sin(0.9)], [0, 1, 0], [-np.sin(0.9), 0, np.cos(0.9)]])
-    straight = colors.paint(np.stack([front, side]), np.stack([np.eye(3)] * 2)).astype(int)
-    turned = colors.paint(np.stack([front, side]), np.stack([turn, np.eye(3)])).astype(int)
+    straight, at_rest = colors.paint(np.stack([front, side]), np.stack([np.eye(3)] * 2))
+    turned, where = colors.paint(np.stack([front, side]), np.stack([turn, np.eye(3)]))
+    straight, turned = straight.astype(int), turned.astype(int)
+    np.testing.assert_allclose(where[1, 2:4], at_rest[0, 2:4], atol=400)  # in the picture too
+    np.testing.assert_allclose(at_rest[0, 2:4] / PLACE_SCALE, 0.5, atol=0.01)  # whose middle is the pupil
+    assert (where[:, 4] > PLACE_SCALE // 2).all()
     assert np.abs(turned[1] - straight[0]).max() < 12  # the pupil looks to the side
     assert np.abs(straight[1] - straight[0]).max() > 60
 

@@ -53,13 +53,7 @@ def sequence_renders(folder: Path) -> None:
     """Pictures of a file that was opened again show each frame's own shape and colour."""
     scene = new_scene(RATE)
     take = bake_mesh_sequence(make_sequence(folder), SequenceSettings(START), scene)
-    camera = bpy.data.objects.new("camera", bpy.data.cameras.new("camera"))
-    camera.data.type, camera.data.ortho_scale = "ORTHO", 2.0
-    camera.location, camera.rotation_euler = (0.0, -5.0, 0.0), (np.pi / 2, 0.0, 0.0)
-    scene.collection.objects.link(camera)
-    scene.camera, scene.world = camera, bpy.data.worlds.new("world")
-    background = compat.enable_nodes(scene.world).nodes["Background"]
-    background.inputs["Color"].default_value = (1.0, 1.0, 1.0, 1.0)
+    look_from_the_front(scene)
     save_copy(folder / "take.blend")
     open_scene_file(folder / "take.blend")
     scene = bpy.context.scene
@@ -80,6 +74,56 @@ def sequence_renders(folder: Path) -> None:
         assert inside[3] > 0.95 and (inside[0] > 2 * inside[2]) == (index % 2 == 0), f"frame {index}: {inside}"
         covered = (pixels[..., 3] > 0.5).sum() / pixels[..., 3].size
         assert abs(covered - size**2) < 0.08, f"frame {index} covers {covered}, expected {size**2}"
+
+
+def pictures_of_a_sequence(folder: Path) -> None:
+    """Skin and eyes take their colours from the pictures where the vertices point, sharply between two vertices."""
+    scene = new_scene(RATE)
+    size = 32
+    for name, colors in (("skin", ((255, 0, 0), (0, 255, 0))), ("eye", ((0, 0, 255), (255, 255, 255)))):
+        image = bpy.data.images.new(name, size, size)
+        pixels = np.ones((size, size, 4), np.float32)
+        pixels[:, :, :3] = np.repeat(np.array(colors, np.float32) / 255, size // 2, axis=0)  # left and right half
+        image.pixels.foreach_set(pixels.reshape(-1))
+        image.filepath_raw, image.file_format = str(folder / f"{name}.png"), "PNG"
+        image.save()
+        bpy.data.images.remove(image)
+    pictures = {"skin_color": (folder / "skin.png").read_bytes(), "eye_color": (folder / "eye.png").read_bytes()}
+    info = ResultInfo("mesh_sequence", "facetalk", RATE, 1, "a.wav", "ab" * 32, "cd" * 32, 7)
+    line = np.linspace(-1.0, 1.0, 5)
+    x, y = np.meshgrid(line, line)
+    vertices = np.stack([x, y, 0 * x], -1).reshape(-1, 3).astype(np.float32)
+    row, column = np.meshgrid(np.arange(4), np.arange(4), indexing="ij")
+    a = (5 * row + column).reshape(-1)
+    faces = np.concatenate([np.stack([a, a + 1, a + 6], 1), np.stack([a, a + 6, a + 5], 1)]).astype(np.int32)
+    share = 0.5 + 0.5 * y.reshape(-1)  # the upper half belongs to an eye
+    u = np.where(x.reshape(-1) < 0, 0.25, 0.75)
+    places = np.stack([u, 0 * u + 0.5, u, 0 * u + 0.5, share], 1)
+    with MeshSequenceWriter(sequence_folder(folder), info, has_colors=False, pictures=pictures) as writer:
+        writer.append(vertices, faces, None, np.round(65_535 * places).astype(np.uint16))
+        sequence = load_mesh_sequence(writer.commit())
+    take = bake_mesh_sequence(sequence, SequenceSettings(START), scene)
+    look_from_the_front(scene)
+    save_copy(folder / "take.blend")
+    open_scene_file(folder / "take.blend")
+    scene = bpy.context.scene
+    scene.render.engine, scene.cycles.samples, scene.cycles.device = "CYCLES", 16, "CPU"
+    scene.cycles.use_denoising = False
+    scene.view_settings.view_transform = "Standard"
+    scene.render.resolution_x = scene.render.resolution_y = 32
+    compat.set_still_output(scene.render.image_settings)
+    scene.frame_set(START)
+    scene.render.filepath = str(folder / "picture.png")
+    render(scene, folder / "picture.png")
+    pixels = read_pixels(folder / "picture.png")
+    expected = {(4, 4): (1, 0, 0), (4, 27): (0, 1, 0), (27, 4): (0, 0, 1), (27, 27): (1, 1, 1), (13, 4): (1, 0, 0)}
+    expected[(18, 4)] = (0, 0, 1)
+    for (from_below, from_left), color in expected.items():
+        found = pixels[from_below, from_left, :3]
+        bright = found > 0.5 * found.max()
+        assert tuple(bright.astype(int)) == color, (from_below, from_left, found)
+    remove_head(bpy.data.objects[take.object_name])
+    assert not [image.name for image in bpy.data.images if image.name.startswith("TalkHead")]
 
 
 def sequences_go_without_a_trace(folder: Path) -> None:
@@ -125,6 +169,17 @@ def sequence_is_one_undo_step(folder: Path) -> None:
     assert not any(len(each) for each in gone)
     bpy.ops.ed.redo()
     check_frames(sequence, take.object_name, RATE, take.num_scene_frames)
+
+
+def look_from_the_front(scene: Any) -> None:
+    """A camera and even light."""
+    camera = bpy.data.objects.new("camera", bpy.data.cameras.new("camera"))
+    camera.data.type, camera.data.ortho_scale = "ORTHO", 2.0
+    camera.location, camera.rotation_euler = (0.0, -5.0, 0.0), (np.pi / 2, 0.0, 0.0)
+    scene.collection.objects.link(camera)
+    scene.camera, scene.world = camera, bpy.data.worlds.new("world")
+    background = compat.enable_nodes(scene.world).nodes["Background"]
+    background.inputs["Color"].default_value = (1.0, 1.0, 1.0, 1.0)
 
 
 def make_sequence(folder: Path) -> MeshSequence:

@@ -127,7 +127,7 @@ for surface, wanted in (("tracked", "vertices"), ("sequence", "grid")):
     for kind in ("OBJECT", "NEW"):
         settings.surface, settings.target_kind, settings.detail = surface, kind, "SAMPLED"
         layout = drawn(panel(panels.TALKHEAD_PT_animate))
-        assert {"take", "takes", "guidance", "diversity", "surface", wanted} <= set(layout.properties), layout.properties
+        assert {"take", "takes", "guidance", "diversity", "surface", wanted} <= set(layout.properties)
         assert "95 frames at 24 fps" in layout.text, layout.text  # 3.92 s
         drawn(panel(panels.TALKHEAD_PT_options))
 settings.method = "mmtalker"

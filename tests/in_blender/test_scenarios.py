@@ -64,6 +64,7 @@ SCENARIOS = [
     ("sequence_plays_without_the_extension", "30"),
     ("sequence_plays_without_the_extension", "15"),
     ("sequence_renders",),
+    ("pictures_of_a_sequence",),
     ("sequences_go_without_a_trace",),
     ("sequence_is_one_undo_step",),
 ]

@@ -159,3 +159,28 @@ def test_an_unfinished_sequence_that_does_not_fit_begins_anew(tmp_path: Path, da
             writer.append(frame.vertices, frame.faces, frame.colors if has_colors else None)
         writer.commit()
     assert load_mesh_sequence(folder).num_frames == num_frames
+
+
+def test_places_and_pictures(tmp_path: Path) -> None:
+    frame = make_frame(6)
+    places = np.random.default_rng(0).integers(0, 65_536, (8, 5)).astype(np.uint16)
+    pictures = {"skin_color": b"skin", "eye_color": b"eye"}
+    with MeshSequenceWriter(tmp_path / "result", make_info(2), True, resumable=True, pictures=pictures) as writer:
+        writer.append(frame.vertices, frame.faces, frame.colors, places)
+        with pytest.raises(ValueError, match="expected places"):
+            writer.append(frame.vertices, frame.faces, frame.colors)
+        with pytest.raises(ValueError, match=r"\(8, 5\)"):
+            writer.append(frame.vertices, frame.faces, frame.colors, places[:, :4])
+    with MeshSequenceWriter(tmp_path / "result", make_info(2), True, resumable=True, pictures=pictures) as writer:
+        assert writer.num_written == 1
+        writer.append(frame.vertices, frame.faces, frame.colors, places[::-1].copy())
+        sequence = load_mesh_sequence(writer.commit())
+    for index, expected in enumerate((places, places[::-1])):
+        found = sequence.read_frame(index).places
+        assert found is not None
+        np.testing.assert_array_equal(found, expected)
+    assert {name: path.read_bytes() for name, path in sequence.pictures.items()} == pictures
+    with pytest.raises(ValueError, match="pictures must be named"):
+        MeshSequenceWriter(tmp_path / "other", make_info(1), pictures={"hat": b""})
+    with MeshSequenceWriter(tmp_path / "plain", make_info(1)) as writer, pytest.raises(ValueError, match="no places"):
+        writer.append(frame.vertices, frame.faces, None, places)

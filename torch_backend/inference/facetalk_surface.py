@@ -11,13 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from blender_talkhead.contract.mesh_sequence import FrameMesh
+from blender_talkhead.contract.mesh_sequence import PICTURE_FILES, PLACE_SCALE, FrameMesh
 from torch_backend.geometry.grid import Bounds
 from torch_backend.geometry.iso_surface import Band, Surface, SurfaceOptions, extract_surface
 from torch_backend.head import Head
 from torch_backend.head.expression_codes import load_expression_space
+from torch_backend.head.eye_texture import eye_uv
 from torch_backend.inference.facetalk_take import CurvesOfTake
 from torch_backend.inference.head_model import BuiltInHeadModel
+from torch_backend.inference.skin_mesh import read_skin_texture, read_textures, to_texture_coordinates
 from torch_backend.models.nphm import BackwardNPHM
 
 LIPSCHITZ = 1.3
@@ -28,6 +30,8 @@ SMALLEST_CHANGE_M = 2e-4
 CHAIN_FRAMES = 24
 """The band of the frame before is used within as many frames: what a frame gives does not depend on where a sequence
 goes on after it was stopped."""
+EYE_BLEND_M = 0.002
+"""How far from the edge of an eye the share of the eye still changes: the edge is told also between two vertices."""
 _COARSEST = 8
 
 
@@ -47,6 +51,15 @@ class SurfacePlan:
     def has_colors(self) -> bool:
         """Whether every frame has colours."""
         return self.colors is not None
+
+    @property
+    def pictures(self) -> dict[str, bytes]:
+        """Pictures that the places of every frame point into; none without colours, or where none ship."""
+        skin, others = read_skin_texture(), read_textures()
+        if self.colors is None or skin is None or "eye_color" not in others:
+            return {}
+        found = {"skin_color": skin, **others}
+        return {name: found[name] for name in PICTURE_FILES if name in found}
 
 
 class SurfaceColors:
@@ -71,26 +84,56 @@ class SurfaceColors:
         self._triangles = np.concatenate([canonical.skin_triangles, np.array(eyes)]).astype(np.int64)
         self._first_eye = len(canonical.skin_triangles)
         self._colors = canonical.vertex_colors.astype(np.float64)
+        self._uv = np.zeros((len(canonical.vertices), 2))
+        self._uv[: canonical.num_skin_vertices] = to_texture_coordinates(canonical.uv[: canonical.num_skin_vertices])
+        self._uv[first:stop] = eye_uv()
         self._centers = canonical.eye_centers.astype(np.float64)
 
-    def paint(self, places: NDArray[np.float64], turns: NDArray[np.float64] | None) -> NDArray[np.uint8]:
-        """Colours (V, 3) sRGB of canonical places (V, 3) in metres, for eyes that are turned by (2, 3, 3)."""
-        _, faces, nearest = igl.point_mesh_squared_distance(places, self._vertices, self._triangles)
-        on_eye = faces >= self._first_eye
-        if turns is not None and on_eye.any():
-            arms = places[on_eye, None] - self._centers
-            eye = np.linalg.norm(arms, axis=2).argmin(axis=1)
-            own = np.take_along_axis(arms, eye[:, None, None], axis=1)[:, 0]
-            asked = np.einsum("nji,nj->ni", turns[eye], own) + self._centers[eye]
-            eyes = np.ascontiguousarray(self._triangles[self._first_eye :])
-            _, found, nearest[on_eye] = igl.point_mesh_squared_distance(asked, self._vertices, eyes)
-            faces[on_eye] = found + self._first_eye
-        corners = self._triangles[faces]
-        shares = igl.barycentric_coordinates(
-            np.ascontiguousarray(nearest), *(np.ascontiguousarray(self._vertices[corners[:, i]]) for i in range(3))
+    def paint(
+        self, places: NDArray[np.float64], turns: NDArray[np.float64] | None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+        """Colours (V, 3) sRGB of canonical places (V, 3) in metres, for eyes that are turned by (2, 3, 3).
+
+        And where in the pictures they lie (V, 5), as FrameMesh.places.
+        """
+        skin, eyes = (np.ascontiguousarray(self._triangles[part]) for part in self._parts)
+        to_skin, skin_faces, on_skin = igl.point_mesh_squared_distance(places, self._vertices, skin)
+        to_eye, _, _ = igl.point_mesh_squared_distance(places, self._vertices, eyes)
+        asked = places if turns is None else self._turn_back(places, turns)
+        _, eye_faces, on_eye = igl.point_mesh_squared_distance(asked, self._vertices, eyes)
+        is_eye = to_eye < to_skin
+        shares = [self._shares(*each) for each in ((on_skin, skin[skin_faces]), (on_eye, eyes[eye_faces]))]
+        colors, uv = (
+            [
+                np.einsum("nk,nkc->nc", part, values[corners])
+                for part, corners in zip(shares, (skin[skin_faces], eyes[eye_faces]), strict=True)
+            ]
+            for values in (self._colors, self._uv)
         )
-        linear = np.einsum("nk,nkc->nc", np.nan_to_num(np.clip(shares, 0.0, 1.0)), self._colors[corners])
-        return _encode_srgb(np.clip(linear, 0.0, 1.0))
+        linear = np.where(is_eye[:, None], colors[1], colors[0])
+        share = np.clip(0.5 + (np.sqrt(to_skin) - np.sqrt(to_eye)) / (2 * EYE_BLEND_M), 0.0, 1.0)
+        where = np.concatenate([uv[0], uv[1], share[:, None]], axis=1)
+        rounded = np.round(PLACE_SCALE * np.clip(where, 0.0, 1.0)).astype(np.uint16)
+        return _encode_srgb(np.clip(linear, 0.0, 1.0)), rounded
+
+    @property
+    def _parts(self) -> tuple[slice, slice]:
+        return slice(0, self._first_eye), slice(self._first_eye, None)
+
+    def _turn_back(self, places: NDArray[np.float64], turns: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Where on the eyes at rest the places lie, each seen from the eye that is nearer."""
+        arms = places[:, None] - self._centers
+        eye = np.linalg.norm(arms, axis=2).argmin(axis=1)
+        own = np.take_along_axis(arms, eye[:, None, None], axis=1)[:, 0]
+        asked: NDArray[np.float64] = np.einsum("nji,nj->ni", turns[eye], own) + self._centers[eye]
+        return asked
+
+    def _shares(self, points: NDArray[np.float64], corners: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Barycentric coordinates (V, 3) of points on triangles."""
+        ends = (np.ascontiguousarray(self._vertices[corners[:, index]]) for index in range(3))
+        shares = igl.barycentric_coordinates(np.ascontiguousarray(points), *ends)
+        found: NDArray[np.float64] = np.nan_to_num(np.clip(shares, 0.0, 1.0))
+        return found
 
 
 def extract_frames(
@@ -134,6 +177,7 @@ class _Field:
 
     def __init__(self, head_model: BuiltInHeadModel, plan: SurfacePlan) -> None:
         self._head_model, self._plan = head_model, plan
+        self._has_pictures = bool(plan.pictures)
         self._device = next(head_model.model.parameters()).device
         self._identity = torch.from_numpy(plan.identity_code)[None].to(self._device)
         self._expression = torch.zeros(1, head_model.model.expression_size, device=self._device)
@@ -152,14 +196,16 @@ class _Field:
 
     def finish(self, surface: Surface, eye_turns: NDArray[np.float64] | None) -> FrameMesh:
         """The mesh in metres with its colours."""
-        space, colors = self._head_model.space, None
+        space, colors, places = self._head_model.space, None, None
         vertices = space.to_metres(surface.vertices)
         if self._plan.colors is not None:
             offsets = self._ask(
                 surface.vertices, lambda points: self._model.deform(points, self._identity, self._expression)[0]
             )
-            colors = self._plan.colors.paint(space.to_metres(surface.vertices + offsets), eye_turns)
-        return FrameMesh(vertices.astype(np.float32), surface.faces.astype(np.int32), colors)
+            colors, places = self._plan.colors.paint(space.to_metres(surface.vertices + offsets), eye_turns)
+        if not self._has_pictures:
+            places = None
+        return FrameMesh(vertices.astype(np.float32), surface.faces.astype(np.int32), colors, places)
 
     @property
     def _model(self) -> BackwardNPHM:
