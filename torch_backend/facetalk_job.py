@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 
 _VERTICES_OF_CELL = 2.5
 """Vertices of a head's surface for each cell of a square as wide as the grid."""
-_BYTES_OF_VERTEX = 40
-"""Of a mesh sequence: position, colour, two triangles."""
+_BYTES_OF_VERTEX = 50
+"""Of a mesh sequence: position, colour, places in the pictures, two triangles."""
 # Part of the time between loading and the end in which codes are drawn.
 _DRAWING_OF_TRACKED, _DRAWING_OF_SEQUENCE = 0.3, 0.05
 _SEED_STEP = 1_000_003
