@@ -5,11 +5,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from blender_talkhead.facial.blendshapes import ARKIT_BLENDSHAPES, BLENDSHAPE_INDEX
 from torch_backend.head import Head
 from torch_backend.inference.head_model import BuiltInHeadModel
 from torch_backend.inference.mmtalker import MMTalkerPlan, anchor_points, carry_to_identity, complete_motion
 from torch_backend.inference.neural_skin import NeuralSkin
 from torch_backend.inference.skin_mesh import interpolate_points
+
+LID_REACH_M = (3e-4, 1.5e-3)
+"""Motion of a point in a blink from which the head's own shapes begin to move it, and from which they alone do."""
+_BLINKS = [BLENDSHAPE_INDEX["eyeBlinkLeft"], BLENDSHAPE_INDEX["eyeBlinkRight"]]
 
 
 class ShapesOnSkin:
@@ -36,7 +41,11 @@ class ShapesOnSkin:
 
 
 class NeuralOnSkin:
-    """Moves skin points by the neural head model; points that it loses move by the head's own shapes."""
+    """Moves skin points by the neural head model.
+
+    Lids, and points that the model loses, move by the head's own shapes: a lid passes within a millimetre of the ball
+    and of the other lid, which a model that is good to some tenths does not resolve.
+    """
 
     def __init__(
         self,
@@ -62,14 +71,19 @@ class NeuralOnSkin:
         canonical = interpolate_points(points, plan.head.pose(head_model.canonical_weights)[:skin])
         self._skin = NeuralSkin(head_model, code, canonical, reach_m)
         self._shapes, self._plan = shapes, plan
+        lids = shapes.move(np.eye(len(ARKIT_BLENDSHAPES), dtype=np.float32)[_BLINKS])
+        reach = np.linalg.norm(lids, axis=2).max(axis=0)
+        share = np.clip((reach - LID_REACH_M[0]) / (LID_REACH_M[1] - LID_REACH_M[0]), 0.0, 1.0)
+        self._own_share = (share * share * (3.0 - 2.0 * share)).astype(np.float32)[:, None]
         self._own_rest = interpolate_points(points, plan.head.vertices[:skin])
 
     def move(self, curves: NDArray[np.float32]) -> NDArray[np.float32]:
         """Displacements (n, M + A, 3) in metres for curves (n, 52) of frames that follow each other."""
         moved, is_found = self._skin.move(curves)
-        if not is_found.all():
-            moved = np.where(is_found[..., None], moved, self._shapes.move(curves))
-        return moved
+        own = self._shapes.move(curves)
+        share = np.where(is_found[..., None], self._own_share, np.float32(1.0))
+        blended: NDArray[np.float32] = moved + share * (own - moved)
+        return blended
 
     def form_of_model(self) -> NDArray[np.float32]:
         """The mesh (V, 3) with its skin where the model has it at rest; the other parts follow as they do in motion."""
