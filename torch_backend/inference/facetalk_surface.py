@@ -23,8 +23,8 @@ from torch_backend.inference.skin_mesh import read_skin_texture, read_textures, 
 from torch_backend.models.nphm import BackwardNPHM
 
 LIPSCHITZ = 1.5
-"""A learned and deformed distance changes faster than an exact one: at 1.2 frames of the shipped head contradict it, at 1.5
-none of those seen do."""
+"""A learned and deformed distance changes faster than an exact one: at 1.2 frames of the shipped head contradict it,
+at 1.5 none of those seen do."""
 CHANGE_FACTOR = 2.0
 """How much more than the skin itself the learned distance may change from frame to frame."""
 SMALLEST_CHANGE_M = 2e-4
