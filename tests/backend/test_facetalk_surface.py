@@ -25,7 +25,7 @@ from torch_backend.inference.facetalk_surface import SurfaceColors
 from torch_backend.inference.head_model import BuiltInHeadModel
 from torch_backend.inference.neural_skin import NeuralSkin
 from torch_backend.inference.skin_mesh import to_texture_coordinates
-from torch_backend.inference.skin_motion import _BLINKS, LID_REACH_M
+from torch_backend.inference.skin_motion import _UPPER_SHAPES, UPPER_REACH_M
 
 RADIUS = 0.35
 SHIFT = 0.01
@@ -108,15 +108,15 @@ def test_a_clip_keeps_the_form_of_its_head(predictor: FaceTalkPredictor) -> None
     assert predictor.head_weights_sha256 == "ball"
 
 
-def test_lids_move_by_the_heads_own_shapes(predictor: FaceTalkPredictor) -> None:
+def test_the_upper_face_moves_by_the_heads_own_shapes(predictor: FaceTalkPredictor) -> None:
     head = load_head()
     curves = np.zeros((2, 52), np.float32)
     curves[1, BLENDSHAPE_INDEX["eyeBlinkLeft"]] = 1.0
     plan = predictor.plan()
     moved = plan.skin.move(curves)[1, : head.num_skin_vertices]
     own = head.blendshapes[BLENDSHAPE_INDEX["eyeBlinkLeft"], : head.num_skin_vertices]
-    reach = np.linalg.norm(head.blendshapes[_BLINKS, : head.num_skin_vertices], axis=2).max(axis=0)
-    np.testing.assert_allclose(moved[reach > LID_REACH_M[1]], own[reach > LID_REACH_M[1]], atol=1e-6)
+    reach = np.linalg.norm(head.blendshapes[_UPPER_SHAPES, : head.num_skin_vertices], axis=2).max(axis=0)
+    np.testing.assert_allclose(moved[reach > UPPER_REACH_M[1]], own[reach > UPPER_REACH_M[1]], atol=1e-6)
     assert np.abs(moved - own)[reach == 0].max() > 1e-3  # the ball moves as a whole
 
 

@@ -12,9 +12,13 @@ from torch_backend.inference.mmtalker import MMTalkerPlan, anchor_points, carry_
 from torch_backend.inference.neural_skin import NeuralSkin
 from torch_backend.inference.skin_mesh import interpolate_points
 
-LID_REACH_M = (3e-4, 1.5e-3)
-"""Motion of a point in a blink from which the head's own shapes begin to move it, and from which they alone do."""
-_BLINKS = [BLENDSHAPE_INDEX["eyeBlinkLeft"], BLENDSHAPE_INDEX["eyeBlinkRight"]]
+UPPER_REACH_M = (3e-4, 1.5e-3)
+"""Motion of a point by lids or brows from which the head's own shapes begin to move it, and from which they alone do."""
+_UPPER_SHAPES = [
+    BLENDSHAPE_INDEX[name]
+    for name in ARKIT_BLENDSHAPES
+    if name.startswith(("eyeBlink", "eyeWide", "eyeSquint", "eyeLook", "brow"))
+]
 
 
 class ShapesOnSkin:
@@ -43,8 +47,8 @@ class ShapesOnSkin:
 class NeuralOnSkin:
     """Moves skin points by the neural head model.
 
-    Lids, and points that the model loses, move by the head's own shapes: a lid passes within a millimetre of the ball
-    and of the other lid, which a model that is good to some tenths does not resolve.
+    Lids, brows and points that the model loses move by the head's own shapes: a lid passes within a millimetre of the
+    ball and of the other lid, and brows are fine motions, which the model that ships does not resolve.
     """
 
     def __init__(
@@ -71,9 +75,9 @@ class NeuralOnSkin:
         canonical = interpolate_points(points, plan.head.pose(head_model.canonical_weights)[:skin])
         self._skin = NeuralSkin(head_model, code, canonical, reach_m)
         self._shapes, self._plan = shapes, plan
-        lids = shapes.move(np.eye(len(ARKIT_BLENDSHAPES), dtype=np.float32)[_BLINKS])
-        reach = np.linalg.norm(lids, axis=2).max(axis=0)
-        share = np.clip((reach - LID_REACH_M[0]) / (LID_REACH_M[1] - LID_REACH_M[0]), 0.0, 1.0)
+        upper = shapes.move(np.eye(len(ARKIT_BLENDSHAPES), dtype=np.float32)[_UPPER_SHAPES])
+        reach = np.linalg.norm(upper, axis=2).max(axis=0)
+        share = np.clip((reach - UPPER_REACH_M[0]) / (UPPER_REACH_M[1] - UPPER_REACH_M[0]), 0.0, 1.0)
         self._own_share = (share * share * (3.0 - 2.0 * share)).astype(np.float32)[:, None]
         self._own_rest = interpolate_points(points, plan.head.vertices[:skin])
 
