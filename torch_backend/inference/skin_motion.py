@@ -13,7 +13,7 @@ from torch_backend.inference.neural_skin import NeuralSkin
 from torch_backend.inference.skin_mesh import interpolate_points
 
 UPPER_REACH_M = (3e-4, 1.5e-3)
-"""Motion of a point by lids or brows from which the head's own shapes begin to move it, and from which they alone do."""
+"""Motion of a point by lids or brows from which the head's own shapes begin to move it, and then alone do."""
 _UPPER_SHAPES = [
     BLENDSHAPE_INDEX[name]
     for name in ARKIT_BLENDSHAPES
