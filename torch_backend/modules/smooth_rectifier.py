@@ -1,8 +1,8 @@
 """Softplus with beta 100, the activation of every neural head model's network: nearly a rectifier, yet smooth.
 
 Written out as max(x, 0) + log(1 + exp(-100 |x|)) / 100: torch's own softplus takes seven times as long on a CPU. Tails
-end at exp(-40), far below rounding, so that neither values nor gradients become denormal numbers, with which a
-processor reckons many times slower.
+end at exp(-40), far below rounding, so that values never become denormal numbers, with which a processor reckons many
+times slower; products of slopes still do where gradients are taken.
 """
 
 from __future__ import annotations
