@@ -30,12 +30,13 @@ from torch_backend.training.expression_draws import draw_expressions, make_speec
 from torch_backend.training.head_pools import DistancePool, load_or_make_pool, make_pool
 from torch_backend.training.head_samples import HeadSampler, HeadSamplesConfig, SampledFace
 from torch_backend.training.loop import LoopConfig
-from torch_backend.training.nphm_start import spread_first_weights
+from torch_backend.training.nphm_start import DeformationPlaces, spread_first_weights
 
 HELD_OUT_SEED = 90_001
 """Of the expressions and the identities that are only evaluated on."""
 _NEAR_MM = 1.5
 _STATISTICS_DRAWS = 4_000
+_PLACES = 4_096
 
 
 @dataclass(frozen=True)
@@ -141,9 +142,7 @@ class HeadModelRecipe:
         """A fresh network, or the one to start from."""
         anchors = torch.from_numpy(self.faces[0].anchors)
         model = BackwardNPHM(self.config.model, anchors)
-        generator = np.random.default_rng(0)
-        places = self.sampler.draw_correspondences([self.faces[0]], canonical_weights()[None], 4096, 0.0, generator)[0]
-        spread_first_weights(model, torch.from_numpy(places[0]), self.expressions.num_motion)
+        spread_first_weights(model, self._places())
         if self.start is not None:
             model.load_state_dict(load_checkpoint(self.start, self.kind)[0])
         return model
@@ -238,6 +237,19 @@ class HeadModelRecipe:
     def whiten(self, weights: np.ndarray) -> np.ndarray:
         """Codes (..., 200) as the model under training takes them, of blendshape weights (..., 52)."""
         return self.expressions.encode(weights) / self.scales
+
+    def _places(self) -> DeformationPlaces:
+        """Where the deformation of a fresh network bends: points of the skin, and the blendshapes that move them."""
+        faces, barycentric = self.sampler.draw_places(_PLACES, np.random.default_rng(0))
+        corners = self.sampler.triangles[faces]
+        points = np.einsum("nk,nkc->nc", barycentric, self.faces[0].canonical_units[corners])
+        fields = load_head().blendshapes[:, : len(self.faces[0].canonical)]
+        lengths = np.linalg.norm(fields, axis=2)
+        reach = (lengths / np.maximum(lengths.max(axis=1, keepdims=True), 1e-6))[:, corners].mean(axis=2).T
+        moving = self.expressions.num_motion
+        readouts = np.zeros(self.expressions.matrix.shape[::-1])
+        readouts[:moving] = np.linalg.pinv(self.expressions.matrix[:, :moving], rcond=1e-4) * self.scales[:moving, None]
+        return DeformationPlaces(*(torch.from_numpy(each.astype(np.float32)) for each in (points, reach, readouts)))
 
     def _kind_shares(self) -> list[float]:
         mean, preset = self.config.data.mean_share, self.config.data.preset_share
