@@ -118,7 +118,6 @@ def main() -> None:
     parser.add_argument("--huber", type=float)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
     head = load_fitted_head(options.head_weights)
     parameters = resolve_identity(options.identity)
     identity = torch.from_numpy(load_identity_codes().encode(parameters))

@@ -120,7 +120,6 @@ def main() -> None:
     parser.add_argument("--floor", action="store_true", help="the true distances instead of the model's")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
     head_model = load_built_in_head_model(options.weights)
     weights = draw_held_out_expressions(options.expressions)
     if options.faces == "mean":

@@ -39,7 +39,6 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
     generator = torch.Generator().manual_seed(0)
     anchors = torch.randn(39, 3, generator=generator) * 0.2
     points = torch.rand(1, options.points, 3, generator=generator) - 0.5

@@ -70,7 +70,6 @@ def main() -> None:
     parser.add_argument("--landmarks", action="store_true", help="give the fit landmarks, too")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
     head = load_fitted_head(options.head_weights)
     rows = []
     with tempfile.TemporaryDirectory() as folder:

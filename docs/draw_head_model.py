@@ -45,7 +45,6 @@ BACKGROUND = 250
 def draw_head_model(weights: Path | None = None) -> Image:
     """Return three rows: true, neural, distance."""
     torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
     head_model, head = load_built_in_head_model(weights), load_head()
     poses = draw_held_out_expressions(50)[list(EXPRESSIONS)]
     rows: list[list[Image]] = [[], [], []]

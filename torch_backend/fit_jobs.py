@@ -97,8 +97,6 @@ def _prepare(threads: int | None, seed: int) -> None:
     if threads is not None:
         torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    # Denormals make the smooth rectifiers several times slower.
-    torch.set_flush_denormal(True)
     try:
         import igl  # noqa: F401 - a fit that fails for a missing package should do so at once
     except ImportError as error:

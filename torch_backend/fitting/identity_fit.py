@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 from torch_backend.fitting.code_prior import HeadPriors
 from torch_backend.fitting.config import IdentityFitConfig
 from torch_backend.models.nphm import BackwardNPHM
+from torch_backend.modules.denormal_numbers import flushed_denormals
 
 _POOL = 60_000
 """Points beside the surface that steps draw from."""
@@ -125,7 +126,7 @@ def fit_identity(
         late = step * 3 >= config.iterations * 2
         optimizer.param_groups[0]["lr"] = config.late_learning_rate if late else config.learning_rate
         points, wanted = _draw(samples, config.points, generator)
-        with torch.enable_grad():
+        with torch.enable_grad(), flushed_denormals():
             code = base.index_add(0, prior.alive, change * prior.size)
             distances = model.signed_distance(points[None], subspace.to_code(coefficients)[None], code[None])[0]
             loss = (distances - wanted).abs().clamp_max(_FARTHEST).mean()

@@ -19,6 +19,7 @@ from torch.nn import functional
 from torch_backend.fitting.code_prior import CodePrior
 from torch_backend.fitting.config import ExpressionFitConfig
 from torch_backend.models.nphm import BackwardNPHM
+from torch_backend.modules.denormal_numbers import flushed_denormals
 
 POSE_UNIT = 0.02
 """Turn in radians and shift in units that counts as much as codes that differ by their size."""
@@ -69,7 +70,8 @@ class FittedWindow:
 def solve_window(problem: WindowProblem, config: ExpressionFitConfig) -> FittedWindow:
     """Minimise the objective of a window."""
     solver = _GaussNewton(problem, config) if config.solver == "gauss_newton" else _Adam(problem, config)
-    return solver.solve()
+    with flushed_denormals():
+        return solver.solve()
 
 
 def temporal_loss(codes: torch.Tensor, threshold: float) -> torch.Tensor:

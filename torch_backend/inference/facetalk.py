@@ -27,7 +27,7 @@ from torch_backend.head.identity_codes import load_identity_codes
 from torch_backend.inference.facetalk_sampling import SamplingConfig, sample_windows
 from torch_backend.inference.facetalk_surface import SurfaceColors, SurfacePlan, extract_frames
 from torch_backend.inference.facetalk_take import CurvesOfTake, SkinMotion, TakeOnSkin
-from torch_backend.inference.head_model import SHIPPED_WEIGHTS, BuiltInHeadModel, load_built_in_head_model
+from torch_backend.inference.head_model import BuiltInHeadModel, load_built_in_head_model
 from torch_backend.inference.mmtalker import DEFAULT_WEIGHTS as MMTALKER_WEIGHTS
 from torch_backend.inference.mmtalker import (
     SHIPPED_PREFIX,
@@ -116,7 +116,7 @@ class FaceTalkPredictor:
             encoder: the speech encoder that the weights were trained with; None loads the one they name.
             device: torch device.
             precision: of MMTalker's choices; takes are always drawn in float32.
-            head_weights: checkpoint of the neural head model; None is the shipped one where there is one.
+            head_weights: checkpoint of the neural head model; None is the shipped one.
 
         Raises:
             BackendError: weights or encoder are missing, broken, of another version, or do not belong together.
@@ -128,10 +128,8 @@ class FaceTalkPredictor:
             name = model.config.speech_encoder
             encoder = load_speech_encoder(None if name.startswith(SHIPPED_PREFIX) else name, device)
         codes_of = str(metadata["config"].get("sequences", {}).get("head", "another head"))
-        head_model = None
-        if head_weights is not None or SHIPPED_WEIGHTS.is_file():
-            head_model = load_built_in_head_model(head_weights)
-            head_model.model.to(device)
+        head_model = load_built_in_head_model(head_weights)
+        head_model.model.to(device)
         return cls(model.to(device), encoder, file_sha256(path), codes_of, head_model)
 
     @property

@@ -152,7 +152,6 @@ def extract_frames(
     Yields:
         Meshes in metres; each the same wherever the sequence began.
     """
-    torch.set_flush_denormal(True)
     field = _Field(head_model, plan)
     space = load_expression_space()
     skin = head.blendshapes[:, : head.num_skin_vertices].reshape(len(head.blendshapes), -1)

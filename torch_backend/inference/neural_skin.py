@@ -44,7 +44,6 @@ class NeuralSkin:
             canonical: (P, 3) the points in the canonical pose, metres.
             reach_m: how far they may lie from the learned surface, beyond the few millimetres that its errors are.
         """
-        torch.set_flush_denormal(True)
         self._head_model = head_model
         self._space = load_expression_space()
         self._unit = head_model.space.metres_per_unit

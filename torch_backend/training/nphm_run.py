@@ -7,9 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from torch_backend.config import config_from_dict
+from torch_backend.modules.denormal_numbers import flushed_denormals
 from torch_backend.training.loop import MODEL_FILE, train
 from torch_backend.training.nphm import HeadModelRecipe, HeadTrainingConfig
 from torch_backend.training.nphm_export import export_head_model
@@ -62,9 +61,8 @@ def train_head_model(
         OutputError: the folder cannot be written.
     """
     config = load_training_config(config_path or DEFAULT_CONFIG, output, **loop_changes)
-    # Tails of the activation's slope are denormal numbers, with which a processor reckons a hundred times slower.
-    torch.set_flush_denormal(True)
-    recipe = HeadModelRecipe(config, pools or output / "samples", start)
-    figures = train(recipe, config.loop, report)
+    with flushed_denormals():
+        recipe = HeadModelRecipe(config, pools or output / "samples", start)
+        figures = train(recipe, config.loop, report)
     export_head_model(recipe, output / MODEL_FILE, output / HEAD_FILE)
     return figures
