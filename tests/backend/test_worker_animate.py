@@ -33,7 +33,7 @@ from blender_talkhead.contract.messages import (
 from blender_talkhead.contract.motion_clip import load_motion_clip
 from tests.running_worker import RunningWorker, running_worker
 from tests.untrained_weights import make_speech, write_untrained_weights
-from torch_backend import handlers
+from torch_backend import clip_output, handlers
 from torch_backend.command_line import main
 from torch_backend.emitter import Emitter
 
@@ -202,7 +202,7 @@ def test_no_basis_is_made_where_none_is_asked_for(worker: RunningWorker, job: An
 def test_a_motion_without_a_basis_within_reason_is_a_warning(
     job: AnimateJob, monkeypatch: pytest.MonkeyPatch, limit_mm: float, max_shapes: int
 ) -> None:
-    monkeypatch.setattr(handlers, "_MAX_SHAPES", max_shapes)
+    monkeypatch.setattr(clip_output, "_MAX_SHAPES", max_shapes)
     output = io.StringIO()
     job = replace(job, basis_error_limit_mm=limit_mm, audio_duration_seconds=1.0)
     assert handlers.animate(job, Emitter(True, output, io.StringIO())) == job.output
