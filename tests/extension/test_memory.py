@@ -10,7 +10,7 @@ from tests.extension.matrix import Material, ask, install
 from tests.extension.programs import BlenderProgram, Sandbox, find_programs, real_programs
 
 ROUNDS = 20
-SETTLED = 4
+SETTLED = 8
 """Rounds after which caches and allocators are warm."""
 LIMIT = 1.05
 VERTICES = 1500
