@@ -95,7 +95,12 @@ def test_mmtalker_until_a_clip(tmp_path: Path, corpus: Path) -> None:
     encoder = write_untrained_weights(tmp_path)[2:]
     train = ["train", "mmtalker", "--corpus", corpus, "--output", tmp_path / "run", *encoder]
     messages = run(*train, "--config", settings(tmp_path, MMTALKER_SETTINGS), "--json").splitlines()
-    assert json.loads(messages[-1]) == {"type": "done", "folder": str(tmp_path / "run"), "job": ""}
+    assert json.loads(messages[-1]) == {
+        "type": "done",
+        "folder": str(tmp_path / "run"),
+        "job": "",
+        "more_folders": [],
+    }
     weights = ["--weights", tmp_path / "run" / "model.safetensors", *encoder]
     run("animate", corpus / "audio" / "0.wav", "--output", tmp_path / "clip", *weights)
     assert load_motion_clip(tmp_path / "clip").num_frames == 49
