@@ -71,9 +71,9 @@ def test_forward_sizes_are_the_official_ones() -> None:
 def test_config_files_are_the_official_and_a_small_one() -> None:
     assert load_toml_config(CONFIGS / "nphm.toml", BackwardNPHMConfig) == BackwardNPHMConfig()
     small = load_training_config(CONFIGS / "nphm_head.toml", Path()).model
-    changed = {"member_hidden_size": 64, "deformation_hidden_size": 192}
+    changed = {"member_hidden_size": 64, "deformation_hidden_size": 304}
     assert small == dataclasses.replace(BackwardNPHMConfig(), **changed)
-    assert count(BackwardNPHM(small).parameters()) == 797_138
+    assert count(BackwardNPHM(small).parameters()) == 1_128_770
 
 
 def test_untrained_backward_model_does_not_move_points() -> None:
