@@ -12,7 +12,8 @@ from tests.extension.programs import BlenderProgram, Sandbox, find_programs, rea
 ROUNDS = 20
 SETTLED = 8
 """Rounds after which caches and allocators are warm."""
-LIMIT = 1.05
+LIMIT = 1.2
+"""The allocator goes up and down by a tenth; a head that stays behind each round would double the memory."""
 VERTICES = 1500
 PROGRAMS = [*[program for program in find_programs() if program.is_module][-1:], *real_programs()[:1]]
 
