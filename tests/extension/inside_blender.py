@@ -5,6 +5,8 @@ The expected positions are computed here from the clip's plain arrays, never by 
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import importlib
 import json
 import os
@@ -123,7 +125,8 @@ def animate_by_api(scene: Any, audio: str, values: dict[str, Any]) -> None:
 def grow(audio: str, vertices: str, rounds: str) -> dict[str, Any]:
     """Bake and remove a head again and again; the process's memory in MB after each round, and what is left of data.
 
-    Pages of files do not count: a system short of memory takes them away and gives them back at any time.
+    Neither pages of files, which a system short of memory takes away and gives back at any time, nor what the allocator
+    holds without need count.
     """
     enable()
     scene = bpy.context.scene
@@ -131,6 +134,8 @@ def grow(audio: str, vertices: str, rounds: str) -> dict[str, Any]:
     for number in range(int(rounds)):
         animate_by_operator(scene, audio, {"vertices": int(vertices), "seed": number, "start": 1, "bake": "basis"})
         bpy.ops.talkhead.remove(name="TalkHead")
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
         resident, of_files = map(int, Path("/proc/self/statm").read_text(encoding="ascii").split()[1:3])
         megabytes.append((resident - of_files) * os.sysconf("SC_PAGESIZE") / 1e6)
     return {"megabytes": megabytes, "before": before, "after": data_counts()}

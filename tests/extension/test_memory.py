@@ -10,10 +10,9 @@ from tests.extension.matrix import Material, ask, install
 from tests.extension.programs import BlenderProgram, Sandbox, find_programs, real_programs
 
 ROUNDS = 20
-SETTLED = 8
+SETTLED = 4
 """Rounds after which caches and allocators are warm."""
-LIMIT = 1.2
-"""The allocator goes up and down by a tenth; a head that stays behind each round would double the memory."""
+LIMIT = 1.05
 VERTICES = 1500
 PROGRAMS = [*[program for program in find_programs() if program.is_module][-1:], *real_programs()[:1]]
 

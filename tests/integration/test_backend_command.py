@@ -183,6 +183,11 @@ def test_wrong_options(tmp_path: Path, arguments: list[str]) -> None:
     assert "usage:" in log
 
 
+def test_takes_belong_to_facetalk(tmp_path: Path) -> None:
+    arguments = ["animate", "a.wav", "--output", str(tmp_path / "out"), "--takes", "2", "--json"]
+    assert "belongs to facetalk" in failed_with(2, tmp_path, run(*arguments))
+
+
 def test_unknown_identity_is_a_usage_error(tmp_path: Path, speech: Path, untrained: list[str]) -> None:
     result = run("animate", speech, "--output", tmp_path / "clip", "--identity", "nobody", "--json", *untrained)
     assert "nobody" in failed_with(2, tmp_path, result)
